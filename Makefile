@@ -1,0 +1,62 @@
+# make run   install into .venv-run (no PyTorch) and show scores, nearest sentences and topics
+# make test  install into .venv with everything the tests need; lint, types, tests
+#
+# PYTHON=python3.12 chooses the interpreter. PyPI's PyTorch for Linux carries CUDA (gigabytes); for the small one:
+#   make test PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PYTHON ?= $(shell for p in python3.11 python3 python; do $$p -c "import venv" 2>/dev/null && echo $$p && break; done)
+PIP_FLAGS ?=
+ifeq ($(OS),Windows_NT)
+BIN = Scripts
+else
+BIN = bin
+endif
+RUN = .venv-run
+DEV = .venv
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --constraint constraints.txt
+PACKAGE_FILES := $(shell find src/jinyi -type f ! -name '*.pyc')
+
+.PHONY: run test lint types fast slow format clean
+
+run: $(RUN)/installed
+	@$(RUN)/$(BIN)/python examples/quickstart.py
+
+test: lint types fast slow
+
+lint: $(DEV)/installed
+	$(DEV)/$(BIN)/ruff check .
+	$(DEV)/$(BIN)/ruff format --check .
+
+types: $(DEV)/installed
+	$(DEV)/$(BIN)/mypy --strict src
+
+fast: $(DEV)/installed
+	$(DEV)/$(BIN)/pytest -q -m "not slow"
+
+slow: $(DEV)/installed
+	$(DEV)/$(BIN)/pytest -q -m slow
+
+format: $(DEV)/installed
+	$(DEV)/$(BIN)/ruff check --fix .
+	$(DEV)/$(BIN)/ruff format .
+
+clean:
+	rm -rf $(RUN) $(DEV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# What a user gets: a plain, non-editable install, so that missing package data shows here. Dependencies and the
+# package have a stamp each; after an edit only the package is built again.
+$(RUN)/dependencies: pyproject.toml constraints.txt
+	test -x $(RUN)/$(BIN)/python || $(PYTHON) -m venv $(RUN)
+	@echo "Installing jinyi and its dependencies into $(RUN) (once)"
+	$(RUN)/$(BIN)/python $(PIP_INSTALL) .
+	@touch $@
+
+$(RUN)/installed: $(RUN)/dependencies $(PACKAGE_FILES)
+	$(RUN)/$(BIN)/python $(PIP_INSTALL) --force-reinstall --no-deps .
+	@touch $@
+
+# An existing $(DEV) is used as it is: pip leaves what already satisfies pyproject.toml and constraints.txt.
+$(DEV)/installed: pyproject.toml constraints.txt
+	test -x $(DEV)/$(BIN)/python || $(PYTHON) -m venv $(DEV)
+	@echo "Installing jinyi with its test tools into $(DEV) (once)"
+	$(DEV)/$(BIN)/python $(PIP_INSTALL) --editable ".[dev,train,eval]"
+	@touch $@
