@@ -1,0 +1,231 @@
+"""An opened model folder: what it holds, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from jinyi.config import EncoderConfig
+from jinyi.errors import FolderError, shorten
+from jinyi.folder.tensors import TensorMap
+
+FORMAT: Final = 1
+RECORD: Final = "jinyi.json"
+TASKS: Final = ("embed", "pair", "classes", "topic", "mlm", "encoder")
+ARCHITECTURES: Final = {
+    "embed": "Model",
+    "encoder": "Model",
+    "pair": "ForSequenceClassification",
+    "classes": "ForSequenceClassification",
+    "topic": "ForMaskedLM",
+    "mlm": "ForMaskedLM",
+}
+Dense = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A few inputs with the outputs the model gave when it was written; checked whenever it is opened.
+
+    Args:
+        kind: `"vectors"`: `values` [n, d] are the vectors of n texts as the folder defines them (pooled,
+            dense applied, L2-normalised if the folder says so);
+            `"scores"`: `values` [n] are P(similar) of n pairs, in the given order of each pair;
+            `"log_probs"`: `values` [n, k] are mean log-probabilities per token of k label words, prompt
+            applied.
+        inputs: n texts, or n pairs of texts.
+        values: float32 array; see `kind`.
+        labels: the k label words of `"log_probs"`.
+        prompt: the prompt of `"log_probs"`, with {} for the label word.
+    """
+
+    kind: str
+    inputs: tuple[str, ...] | tuple[tuple[str, str], ...]
+    values: npt.NDArray[np.float32]
+    labels: tuple[str, ...] = ()
+    prompt: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form kept in `jinyi.json`."""
+        body: dict[str, Any] = {"kind": self.kind, "inputs": self.inputs}
+        if self.kind == "log_probs":
+            body |= {"labels": self.labels, "prompt": self.prompt}
+        # Nine digits give every float32 back exactly.
+        rounded = [float(f"{value:.9g}") for value in np.asarray(self.values, np.float32).ravel().tolist()]
+        values = np.asarray(rounded).reshape(np.shape(self.values)).tolist()
+        return body | {"values": values}
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any], where: str) -> Golden:
+        """Read the JSON form.
+
+        Raises:
+            FolderError: the entry is not of that form.
+        """
+        try:
+            kind = str(body["kind"])
+            inputs = tuple(item if isinstance(item, str) else tuple(item) for item in body["inputs"])
+            values = np.asarray(body["values"], dtype=np.float32)
+            labels = tuple(str(label) for label in body.get("labels") or ())
+            known = {"vectors": 2, "scores": 1, "log_probs": 2}
+            sound = (
+                known[kind] == values.ndim and len(inputs) == len(values) > 0 and np.isfinite(values).all()
+            )
+        except (KeyError, TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise FolderError(
+                where=where,
+                found=f"golden = {shorten(body)}",
+                expected="kind, inputs and as many finite values",
+                fix="The file was edited or damaged: take it again from where the model came from.",
+            )
+        return cls(kind, inputs, values, labels, body.get("prompt"))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFolder:
+    """A checked model folder; see `jinyi.folder.read_folder`.
+
+    Args:
+        path: the folder.
+        config: shape of the encoder, with `vocab_size` and `pre_layer_norm` as the weights have them.
+        raw_config: `config.json` as it is.
+        task: `"embed"` sentence vectors, `"pair"` classifier of sentence pairs, `"classes"` other sequence
+            classifier, `"topic"` or `"mlm"` masked language model, `"encoder"` bare encoder.
+        pooling: `"cls"`, `"mean"`, `"max"` or `"first_last"`; None where nothing states it and none was
+            needed.
+        normalize: whether vectors are L2-normalised as the last step.
+        dense: linear layers after pooling, in order, as (weight [out, in], bias [out] or None).
+        labels: names of the classifier's outputs in their order; for a topic model its default label words.
+        prompts: named prompts: text put before a sentence, or topic templates with {} for the label word.
+        default_prompt_name: the prompt used when none is named.
+        tokenizer_file: `tokenizer.json`, or `vocab.txt` where that is all there is.
+        lowercase: whether `vocab.txt` alone is to be read with lower-casing.
+        max_length: longest input in tokens, [CLS] and [SEP] included.
+        weights: the tensors; see `ModelFolder.weights`.
+        record: `jinyi.json` (empty if there is none): task, training record, results, calibration...
+        golden: inputs with their stored outputs, or None; also None if an option overrides what they were
+            made with.
+        ignored: names of stored tensors that nothing uses.
+        notes: corrections made while reading, one sentence each.
+    """
+
+    path: Path
+    config: EncoderConfig
+    raw_config: Mapping[str, Any]
+    task: str
+    pooling: str | None
+    normalize: bool
+    dense: tuple[Dense, ...]
+    labels: tuple[str, ...]
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
+    tokenizer_file: Path
+    lowercase: bool
+    max_length: int
+    tensors: TensorMap
+    record: Mapping[str, Any]
+    golden: Golden | None
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    similar_label: int | str | None = field(default=None, repr=False)
+
+    def weights(self) -> TensorMap:
+        """Return the tensors by Hugging Face name without the leading `bert.`, read when asked for.
+
+        LayerNorms are named weight and bias, whatever the file calls them. The decoder of a masked language
+        model is left out: it equals the word embeddings, which is checked. float32 and float16 tensors are
+        views of the memory-mapped file; others come as float32.
+        """
+        return self.tensors
+
+    @property
+    def n_labels(self) -> int:
+        """Number of classifier outputs; 0 without a classifier."""
+        return self.tensors.shape("classifier.weight")[0] if "classifier.weight" in self.tensors else 0
+
+    @property
+    def vector_size(self) -> int:
+        """Length of the sentence vectors."""
+        return int(self.dense[-1][0].shape[0]) if self.dense else self.config.hidden_size
+
+    @property
+    def dtype(self) -> str:
+        """Type in which the word embeddings are stored: `F16`, `BF16` or `F32`."""
+        return self.tensors.dtype("embeddings.word_embeddings.weight")
+
+    @property
+    def parameters(self) -> int:
+        """Number of stored parameters, dense layers included."""
+        sizes = [int(np.prod(self.tensors.shape(name), dtype=np.int64)) for name in self.tensors]
+        sizes += [part.size for layer in self.dense for part in layer if part is not None]
+        return sum(sizes)
+
+    @property
+    def similar(self) -> int:
+        """Index of the pair classifier's output that means "similar".
+
+        With one output it is that one: P(similar) = sigmoid(z). Otherwise the option, `similar_label` of
+        `jinyi.json` or the label names decide; unnamed labels (LABEL_0, LABEL_1) follow the convention of
+        the published sets, 1 = similar.
+
+        Raises:
+            FolderError: there is no classifier, or its label names do not tell.
+        """
+        if self.n_labels == 0:
+            raise FolderError(
+                where=str(self.path),
+                found=f"a folder of task {self.task!r} without classifier.weight",
+                expected="a pair classifier",
+                fix="Take a pair model, or compare vectors with SentenceEncoder.",
+            )
+        return find_similar(self.labels, self.n_labels, self.similar_label, str(self.path))
+
+
+_SIMILAR = frozenset(
+    ("similar", "similarity", "1", "label_1", "same", "duplicate", "paraphrase", "true", "相似", "相同", "是")
+)
+_DIFFERENT = frozenset(
+    (
+        *("not_similar", "not_similarity", "dissimilar", "0", "label_0", "different", "not_duplicate"),
+        *("not_paraphrase", "false", "不相似", "不同", "否"),
+    )
+)
+
+
+def find_similar(labels: Sequence[str], count: int, choice: int | str | None, where: str) -> int:
+    """Decide which of `count` classifier outputs means "similar".
+
+    Args:
+        labels: names of the outputs.
+        count: number of outputs.
+        choice: index or name given by the user or the folder; None leaves it to the names.
+        where: the folder, for messages.
+
+    Raises:
+        FolderError: the choice is no output, or the names do not tell.
+    """
+    if isinstance(choice, str) and choice in labels:
+        return list(labels).index(choice)
+    if isinstance(choice, int) and 0 <= choice < count:
+        return choice
+    if choice is None and count == 1:
+        return 0
+    names = [label.strip().lower().replace(" ", "_") for label in labels]
+    if choice is None and count == 2:
+        for index in (1, 0):
+            if names[index] in _SIMILAR and names[1 - index] in _DIFFERENT:
+                return index
+    stated = f"similar_label={choice!r} and labels" if choice is not None else "labels"
+    raise FolderError(
+        where=where,
+        found=f"{stated} {list(labels)}",
+        expected="to know which label means similar",
+        fix=f"Pass similar_label= (--similar-label) with a name or an index from 0 to {count - 1}.",
+    )

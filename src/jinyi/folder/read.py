@@ -1,0 +1,301 @@
+"""Reads model folders: recognised by content and weight names, checked before anything runs.
+
+`config.json` may say "roberta" over BERT weights (most Chinese "RoBERTa" models are BERT), name a vocabulary
+size that the weights do not have, or say nothing on pooling. What the weights can tell is taken from them;
+what nothing can tell, pooling above all, is asked for and never guessed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jinyi.config import EncoderConfig
+from jinyi.errors import FolderError, InputError, shorten
+from jinyi.folder.jsonfile import optional_json, parse_json, read_json
+from jinyi.folder.model import FORMAT, RECORD, TASKS, Golden, ModelFolder
+from jinyi.folder.modules import Modules, read_dense
+from jinyi.folder.tensors import TensorMap
+from jinyi.folder.weights import CLASSIFIER, MLM_BIAS, check_shapes, drop_decoder, fit_config, read_weights
+from jinyi.runtime import POOLINGS
+
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_MLM_TASKS = ("topic", "mlm")
+_CLASSIFIER_TASKS = ("pair", "classes")
+
+
+def read_folder(
+    path: str | os.PathLike[str],
+    *,
+    task: str | None = None,
+    pooling: str | None = None,
+    similar_label: int | str | None = None,
+) -> ModelFolder:
+    """Open a model folder and check it without reading the weights themselves.
+
+    Reads what jinyi, transformers and sentence-transformers (old and new form) write: BERT and MegatronBERT
+    in float32, float16 or bfloat16, in one or several safetensors files.
+
+    Args:
+        path: the folder.
+        task: what it is opened for (one of `TASKS`); None takes what the folder says or holds.
+        pooling: `"cls"`, `"mean"`, `"max"` or `"first_last"`; needed if `task` is `"embed"` and the folder
+            does not state it, and stronger than what it states.
+        similar_label: index or name of the classifier output that means similar, if the names do not tell.
+
+    Returns:
+        The folder, after a few milliseconds (most of them for the vocabulary). Weights stay on the disk until
+        asked for, except that a stored MLM decoder is compared with the word embeddings.
+
+    Raises:
+        FolderError: something is missing, damaged or contradictory; the message says what to do.
+        InputError: an unknown task or pooling.
+    """
+    root = Path(path).expanduser()
+    for name, value, known in (("task", task, TASKS), ("pooling", pooling, POOLINGS)):
+        if value is not None and value not in known:
+            raise InputError(
+                where=name,
+                found=shorten(value),
+                expected=f"one of {', '.join(known)}",
+                fix="Choose one of them.",
+            )
+    if not root.is_dir():
+        raise FolderError(
+            where=str(root),
+            found="a file" if root.exists() else "nothing there",
+            expected="a model folder",
+            fix="Give the folder that holds config.json and model.safetensors.",
+        )
+    record = _read_record(root)
+    modules = Modules(root)
+    raw_config = read_json(modules.transformer / "config.json", "a model folder, which holds config.json")
+    tensors, ignored = read_weights(modules.transformer)
+    config, notes = fit_config(raw_config, tensors)
+    check_shapes(config, tensors.places(), str(modules.transformer))
+
+    purpose = task or _recognise(record, modules, tensors)
+    _check_head(purpose, tensors, root)
+    tensors = drop_decoder(tensors, check=purpose in _MLM_TASKS, root=root)
+    tokenizer_file, vocabulary = read_vocabulary(modules.transformer)
+    config, more = _check_vocabulary(config, vocabulary, tokenizer_file, masks=purpose in _MLM_TASKS)
+
+    stated = _agree(root, "pooling", record.get("pooling"), modules.pooling)
+    normalize = _agree(root, "normalize", record.get("normalize"), modules.normalize)
+    if purpose == "embed" and not (pooling or stated):
+        raise FolderError(
+            where=str(root),
+            found="no word on pooling (no 1_Pooling/config.json, none in jinyi.json)",
+            expected="to know how token vectors become one sentence vector",
+            fix=f"Pass pooling= (--pooling) with one of {', '.join(POOLINGS)}, as the model's authors say; "
+            "a wrong choice gives other vectors without any error.",
+        )
+    golden = Golden.from_dict(record["golden"], str(root / RECORD)) if record.get("golden") else None
+    return ModelFolder(
+        path=root,
+        config=config,
+        raw_config=raw_config,
+        task=purpose,
+        pooling=pooling or stated,
+        normalize=bool(normalize),
+        dense=_dense_chain(modules, config),
+        labels=_labels(raw_config, record, tensors, root),
+        similar_label=record.get("similar_label") if similar_label is None else similar_label,
+        prompts={**(modules.settings.get("prompts") or {}), **(record.get("prompts") or {})},
+        default_prompt_name=record.get("default_prompt_name") or modules.settings.get("default_prompt_name"),
+        tokenizer_file=tokenizer_file,
+        lowercase=bool(
+            optional_json(modules.transformer / "tokenizer_config.json").get("do_lower_case", True)
+        ),
+        max_length=_max_length(record, modules.transformer, config),
+        tensors=tensors,
+        record=record,
+        golden=golden if pooling in (None, stated) else None,
+        ignored=ignored,
+        notes=(*notes, *more),
+    )
+
+
+def _read_record(root: Path) -> dict[str, Any]:
+    record = optional_json(root / RECORD)
+    where, written = str(root / RECORD), record.get("format", FORMAT)
+    if not isinstance(written, int) or written > FORMAT:
+        raise FolderError(
+            where=where,
+            found=f"format {written!r}",
+            expected=f"format {FORMAT} or older",
+            fix="The folder was written by a newer jinyi: upgrade with pip install -U jinyi.",
+        )
+    for key, known in (("task", TASKS), ("pooling", POOLINGS)):
+        if record.get(key) is not None and record[key] not in known:
+            raise FolderError(
+                where=where,
+                found=f"{key} = {shorten(record[key])}",
+                expected=f"one of {', '.join(known)}",
+                fix="Correct the file.",
+            )
+    return record
+
+
+def _agree(root: Path, what: str, ours: Any, theirs: Any) -> Any:
+    if ours is not None and theirs is not None and ours != theirs:
+        raise FolderError(
+            where=str(root),
+            found=f"{what} {ours!r} in {RECORD} but {theirs!r} in modules.json",
+            expected="both to say the same",
+            fix="One of them was edited by hand: make them agree, or take the folder again.",
+        )
+    return theirs if ours is None else ours
+
+
+def _recognise(record: Mapping[str, Any], modules: Modules, tensors: TensorMap) -> str:
+    if record.get("task"):
+        return str(record["task"])
+    if CLASSIFIER in tensors:
+        return "pair" if tensors.shape(CLASSIFIER)[0] <= 2 else "classes"
+    if modules.pooling is not None:
+        return "embed"
+    return "mlm" if MLM_BIAS in tensors else "encoder"
+
+
+def _check_head(task: str, tensors: TensorMap, root: Path) -> None:
+    names = {CLASSIFIER: "a sequence classifier", MLM_BIAS: "a masked language model"}
+    needed = CLASSIFIER if task in _CLASSIFIER_TASKS else MLM_BIAS if task in _MLM_TASKS else None
+    if needed is not None and needed not in tensors:
+        held = [names[key] for key in names if key in tensors] or ["an encoder without a head"]
+        raise FolderError(
+            where=str(root),
+            found=f"{held[0]} (no {needed})",
+            expected=f"{names[needed]}, for the task {task!r}",
+            fix="Take a model made for this task; `jinyi models list` names the ones at hand.",
+        )
+
+
+def _labels(
+    raw: Mapping[str, Any], record: Mapping[str, Any], tensors: TensorMap, root: Path
+) -> tuple[str, ...]:
+    if CLASSIFIER not in tensors:
+        return tuple(str(label) for label in record.get("labels") or ())
+    count, named = tensors.shape(CLASSIFIER)[0], raw.get("id2label")
+    if not named:
+        return tuple(f"LABEL_{index}" for index in range(count))
+    if not isinstance(named, dict) or {str(key) for key in named} != {str(index) for index in range(count)}:
+        raise FolderError(
+            where=str(root / "config.json"),
+            found=f"id2label = {shorten(named, 120)}",
+            expected=f"names for the {count} outputs of {CLASSIFIER}: 0 to {count - 1}",
+            fix="config.json and weights do not belong together, or id2label was edited: correct it.",
+        )
+    by_index = {int(key): str(value) for key, value in named.items()}
+    return tuple(by_index[index] for index in range(count))
+
+
+def _dense_chain(modules: Modules, config: EncoderConfig) -> tuple[Any, ...]:
+    layers, width = [], config.hidden_size
+    for folder in modules.dense:
+        weight, bias = read_dense(folder)
+        if weight.shape[1] != width:
+            raise FolderError(
+                where=str(folder),
+                found=f"a Dense module that takes vectors of {weight.shape[1]}",
+                expected=f"it to take vectors of {width}, the step before",
+                fix="The modules of this folder do not belong together: take it again.",
+            )
+        layers.append((weight, bias))
+        width = weight.shape[0]
+    return tuple(layers)
+
+
+def _max_length(record: Mapping[str, Any], folder: Path, config: EncoderConfig) -> int:
+    stated = (
+        record.get("max_length"),
+        optional_json(folder / "sentence_bert_config.json").get("max_seq_length"),
+        optional_json(folder / "tokenizer_config.json").get("model_max_length"),
+    )
+    lengths = [
+        value for value in stated if isinstance(value, int) and not isinstance(value, bool) and value > 2
+    ]
+    # A tokenizer without a limit states a number like 1e30; the position embeddings bound it in any case.
+    return min([*lengths[:1], config.max_position_embeddings])
+
+
+def read_vocabulary(root: Path) -> tuple[Path, dict[str, int]]:
+    """Read the vocabulary of a folder: `tokenizer.json`, or `vocab.txt` where that is all there is.
+
+    Returns:
+        The file and the id of each token.
+
+    Raises:
+        FolderError: there is none, or it is of another kind than WordPiece.
+    """
+    file = root / "tokenizer.json"
+    if file.is_file():
+        body = parse_json(file)
+        model = body.get("model")
+        kind = model.get("type", "WordPiece") if isinstance(model, dict) else None
+        vocabulary = model.get("vocab") if kind == "WordPiece" else None
+        if not isinstance(vocabulary, dict):
+            raise FolderError(
+                where=str(file),
+                found=f"a tokenizer of type {kind}",
+                expected="WordPiece",
+                fix="jinyi runs BERT models, whose tokenizer is WordPiece.",
+            )
+        return file, {
+            **vocabulary,
+            **{token["content"]: token["id"] for token in body.get("added_tokens") or ()},
+        }
+    file = root / "vocab.txt"
+    if file.is_file():
+        return file, read_vocab_text(file)
+    raise FolderError(
+        where=str(root),
+        found="no tokenizer.json and no vocab.txt",
+        expected="one of them",
+        fix="Copy the tokenizer files from where the model comes from.",
+    )
+
+
+def read_vocab_text(file: Path) -> dict[str, int]:
+    """Read `vocab.txt`: one token per line, its line number (from 0) is its id.
+
+    Raises:
+        FolderError: the file is not UTF-8.
+    """
+    try:
+        with open(file, encoding="utf-8", newline="\n") as stream:
+            lines = stream.read().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise FolderError(
+            where=str(file),
+            found=f"bytes that are not UTF-8 ({error})",
+            expected="UTF-8 text",
+            fix="Copy the file again.",
+        ) from error
+    return {line.rstrip("\r"): index for index, line in enumerate(lines)}
+
+
+def _check_vocabulary(
+    config: EncoderConfig, vocabulary: Mapping[str, int], file: Path, *, masks: bool
+) -> tuple[EncoderConfig, tuple[str, ...]]:
+    missing = [token for token in (*_SPECIAL, *(["[MASK]"] if masks else [])) if token not in vocabulary]
+    if missing:
+        raise FolderError(
+            where=str(file),
+            found=f"a vocabulary without {', '.join(missing)}",
+            expected="the special tokens of BERT",
+            fix="Take the tokenizer files of this very model.",
+        )
+    tokens, rows = max(vocabulary.values()) + 1, config.vocab_size
+    if tokens > rows:
+        raise FolderError(
+            where=str(file),
+            found=f"{tokens} tokens",
+            expected=f"at most {rows}, the rows of the word embedding",
+            fix="Vocabulary and weights are of different models: take both from one source.",
+        )
+    notes = (f"{rows - tokens} rows of the word embedding have no token.",) if tokens < rows else ()
+    return replace(config, pad_token_id=vocabulary["[PAD]"]), notes

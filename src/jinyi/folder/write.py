@@ -1,0 +1,308 @@
+"""Writes model folders that transformers, sentence-transformers and TEI open unchanged, old releases too."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jinyi import __version__
+from jinyi.config import EncoderConfig
+from jinyi.errors import FolderError, InputError, shorten
+from jinyi.folder.atomic import MANIFEST, StagedFolder
+from jinyi.folder.layout import config_json, model_card, module_files, to_json, tokenizer_files
+from jinyi.folder.model import ARCHITECTURES, FORMAT, RECORD, TASKS, Dense, Golden, find_similar
+from jinyi.folder.modules import OLD_POOLING
+from jinyi.folder.read import read_folder
+from jinyi.folder.tensors import safetensors_chunks
+from jinyi.folder.weights import CLASSIFIER, MLM_BIAS, check_shapes
+from jinyi.runtime import POOLINGS
+
+
+class SerializedTokenizer(Protocol):
+    """Anything with the text of a `tokenizer.json`, such as `tokenizers.Tokenizer`."""
+
+    def to_str(self) -> str:
+        """Return the text of `tokenizer.json`."""
+        ...
+
+
+def write_folder(
+    path: str | os.PathLike[str],
+    *,
+    task: str,
+    config: EncoderConfig,
+    weights: Mapping[str, npt.NDArray[Any]],
+    tokenizer: str | os.PathLike[str] | SerializedTokenizer,
+    pooling: str | None = None,
+    normalize: bool = False,
+    dense: Sequence[Dense] = (),
+    labels: Sequence[str] = (),
+    similar_label: int | str | None = None,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    max_length: int | None = None,
+    dtype: str = "float32",
+    name: str | None = None,
+    licence: str | None = None,
+    golden: Golden | Callable[[Path], Golden] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    results: Sequence[Mapping[str, Any]] = (),
+    card: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model folder whole or not at all.
+
+    All files go to a hidden directory beside the target, are synced to the disk, read back and checked, and
+    then put in place in one step; see `StagedFolder`. `docs/model-folder.md` lists the files.
+
+    Args:
+        path: folder to create.
+        task: `"embed"`, `"pair"`, `"classes"`, `"topic"`, `"mlm"` or `"encoder"`; decides the architecture
+            named in config.json: `BertModel`, `BertForSequenceClassification` or `BertForMaskedLM` (or
+            MegatronBert...).
+        config: shape of the encoder.
+        weights: float arrays by Hugging Face name without the leading `bert.`, as `ModelFolder.weights` gives
+            them. A classifier needs `classifier.*` and `pooler.dense.*`, a masked language model
+            `cls.predictions.*` (decoder tied). Where an encoder has no pooler, an identity matrix is stored
+            for it, because readers that build one would otherwise start from random numbers and warn.
+        tokenizer: a `tokenizer.json`, a folder with one, or an object with `to_str()`.
+        pooling: how vectors are made; required for `"embed"`, optional for the other encoders.
+        normalize: whether vectors are L2-normalised as the last step.
+        dense: linear layers after pooling as (weight [out, in], bias [out] or None); whitening y = (x + b) K
+            is (K^T, b K).
+        labels: names of a classifier's outputs (one output: what it says, by default `similar`), or the
+            default label words of a topic model.
+        similar_label: which label of a pair model means similar, if the names do not tell.
+        prompts: named prompts.
+        default_prompt_name: the prompt used when none is named.
+        max_length: longest input in tokens; None takes all positions of the encoder.
+        dtype: `"float32"` or `"float16"`, the stored type. Readers compute in float32 either way.
+        name: name of the model; None takes the folder's.
+        licence: SPDX identifier for the card and the record.
+        golden: inputs with outputs to check at every load, or a function that computes them from the finished
+            folder before it is put in place.
+        calibration: calibrator and thresholds, kept as they are.
+        training: recipe, data hashes, versions, seed; kept as it is.
+        results: scores with their protocol names; kept as they are.
+        card: text of README.md; None writes a short one.
+        overwrite: replace a model folder that is there already.
+
+    Returns:
+        The absolute path of the folder.
+
+    Raises:
+        FolderError: the target exists, the disk refuses a write, or weights, tokenizer and configuration do
+            not belong together. Nothing is left behind.
+        InputError: an unknown task, pooling or dtype.
+    """
+    _check_choice("task", task, TASKS)
+    _check_choice("dtype", dtype, ("float32", "float16"))
+    if pooling is not None or task == "embed":
+        _check_choice("pooling", pooling, POOLINGS)
+    tensors = _complete(dict(weights), config, task)
+    outputs = tensors[CLASSIFIER].shape[0] if CLASSIFIER in tensors else 0
+    names = _output_names(labels, outputs, task, str(path))
+    if task == "pair":
+        find_similar(names, outputs, similar_label, str(path))
+    length = min(max_length or config.max_position_embeddings, config.max_position_embeddings)
+    backend = _tokenizer_json(tokenizer)
+
+    with StagedFolder(path, overwrite=overwrite) as stage:
+        title = name or stage.target.name
+        stage.put("config.json", to_json(config_json(config, task, names)))
+        stage.put("model.safetensors", safetensors_chunks(_public_names(tensors), dtype))
+        for file, text in tokenizer_files(backend, length).items():
+            stage.put(file, text)
+        if pooling is not None and task in ("embed", "encoder") and pooling in OLD_POOLING.values():
+            files = module_files(
+                config,
+                pooling=pooling,
+                normalize=normalize,
+                dense=dense,
+                max_length=length,
+                prompts=prompts or {},
+                default_prompt_name=default_prompt_name,
+            )
+            for file, data in files.items():
+                stage.put(file, data)
+        elif dense:
+            raise FolderError(
+                where=str(path),
+                found=f"dense layers in a folder of task {task!r} with pooling {pooling!r}",
+                expected="them in a folder of sentence vectors (task embed; pooling cls, mean or max)",
+                fix="Write the folder without dense layers, or with another pooling.",
+            )
+        count = sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in tensors.values())
+        record = {
+            "format": FORMAT,
+            "jinyi": __version__,
+            "name": title,
+            "task": task,
+            "licence": licence,
+            "pooling": pooling,
+            "normalize": normalize,
+            "labels": list(names),
+            "similar_label": similar_label,
+            "prompts": dict(prompts or {}),
+            "default_prompt_name": default_prompt_name,
+            "max_length": length,
+            "calibration": calibration,
+            "golden": golden.to_dict() if isinstance(golden, Golden) else None,
+            "training": training,
+            "results": list(results),
+        }
+        stage.put("README.md", card or model_card(record, config, count))
+        stage.put(RECORD, to_json(record))
+        read_folder(stage.path)
+        if callable(golden):
+            stage.replace(RECORD, to_json(record | {"golden": golden(stage.path).to_dict()}))
+            read_folder(stage.path)
+    return stage.target
+
+
+def update_record(path: str | os.PathLike[str], **changes: Any) -> Path:
+    """Change entries of `jinyi.json` (calibration, results...) with the safety of `write_folder`.
+
+    Unchanged files are hard-linked into the new folder, so this is quick for large models too.
+
+    Args:
+        path: a folder written by jinyi.
+        changes: entries to set.
+
+    Returns:
+        The absolute path of the folder.
+
+    Raises:
+        FolderError: the folder was not written by jinyi, or the disk refuses a write.
+        InputError: an entry that `jinyi.json` does not have.
+    """
+    root = Path(path).expanduser().resolve()
+    record = dict(read_folder(root).record)
+    sums = read_manifest(root)
+    if not record or not sums:
+        raise FolderError(
+            where=str(root),
+            found=f"no {RECORD} with {MANIFEST}",
+            expected="a folder written by jinyi",
+            fix="Open the model and save it with jinyi first.",
+        )
+    unknown = sorted(set(changes) - set(record))
+    if unknown:
+        raise InputError(
+            where="update_record",
+            found=", ".join(unknown),
+            expected=f"entries of {RECORD}: {', '.join(record)}",
+            fix="Correct the name.",
+        )
+    with StagedFolder(root, overwrite=True) as stage:
+        for file in sorted(entry for entry in root.rglob("*") if entry.is_file()):
+            relative = file.relative_to(root).as_posix()
+            if relative not in (RECORD, MANIFEST):
+                stage.link(file, relative, sums.get(relative))
+        stage.put(RECORD, to_json(record | changes))
+        read_folder(stage.path)
+    return root
+
+
+def read_manifest(root: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file as `MANIFEST.sha256` lists them; empty without such a file.
+
+    Raises:
+        FolderError: a line is not in the form of `sha256sum`.
+    """
+    file = root / MANIFEST
+    sums: dict[str, str] = {}
+    if file.is_file():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            digest, gap, name = line.partition("  ")
+            if len(digest) != 64 or not gap or not name:
+                raise FolderError(
+                    where=str(file),
+                    found=shorten(line),
+                    expected="lines of sha256sum",
+                    fix="The file is damaged: copy the folder again.",
+                )
+            sums[name] = digest
+    return sums
+
+
+def _check_choice(name: str, value: str | None, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InputError(
+            where=name, found=shorten(value), expected=f"one of {', '.join(known)}", fix="Choose one of them."
+        )
+
+
+def _complete(
+    weights: dict[str, npt.NDArray[Any]], config: EncoderConfig, task: str
+) -> dict[str, npt.NDArray[Any]]:
+    """Keep what the architecture has, add an identity pooler where it needs one, check the shapes."""
+    architecture = ARCHITECTURES[task]
+    dropped = {
+        "Model": ("classifier.", "cls."),
+        "ForSequenceClassification": ("cls.",),
+        "ForMaskedLM": ("classifier.", "pooler."),
+    }[architecture]
+    tensors = {key: value for key, value in weights.items() if not key.startswith(dropped)}
+    needed = {"ForSequenceClassification": [CLASSIFIER, "pooler.dense.weight"], "ForMaskedLM": [MLM_BIAS]}
+    missing = [key for key in needed.get(architecture, []) if key not in tensors]
+    if missing:
+        raise FolderError(
+            where="weights",
+            found=f"no {', '.join(missing)}",
+            expected=f"the head of a model for the task {task!r}",
+            fix="Pass the head's weights too, or write the folder for another task.",
+        )
+    if architecture == "Model" and "pooler.dense.weight" not in tensors:
+        tensors["pooler.dense.weight"] = np.eye(config.hidden_size, dtype=np.float32)
+        tensors["pooler.dense.bias"] = np.zeros(config.hidden_size, dtype=np.float32)
+    check_shapes(config, tensors, "weights")
+    return tensors
+
+
+def _public_names(tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    return {
+        name if name.startswith(("cls.", "classifier.")) else f"bert.{name}": array
+        for name, array in tensors.items()
+    }
+
+
+def _output_names(labels: Sequence[str], outputs: int, task: str, where: str) -> tuple[str, ...]:
+    names = tuple(str(label) for label in labels)
+    if task not in ("pair", "classes"):
+        return names
+    if not names and task == "pair":
+        names = ("similar",) if outputs == 1 else ("not similar", "similar")
+    if len(names) != outputs or len(set(names)) != outputs:
+        raise FolderError(
+            where=where,
+            found=f"{len(set(names))} different labels {shorten(list(names), 80)}",
+            expected=f"{outputs}, one for each output of {CLASSIFIER}",
+            fix="Pass labels= with one name per output, in their order.",
+        )
+    return names
+
+
+def _tokenizer_json(tokenizer: str | os.PathLike[str] | SerializedTokenizer) -> dict[str, Any]:
+    if isinstance(tokenizer, (str, os.PathLike)):
+        file = Path(tokenizer).expanduser()
+        file = file / "tokenizer.json" if file.is_dir() else file
+        if not file.is_file():
+            raise FolderError(
+                where=str(file),
+                found="no such file",
+                expected="a tokenizer.json",
+                fix="Make one from a vocab.txt with jinyi.tokens.build_tokenizer.",
+            )
+        text = file.read_text(encoding="utf-8")
+    else:
+        text = tokenizer.to_str()
+    body: dict[str, Any] = json.loads(text)
+    return body
