@@ -93,7 +93,10 @@ def module_files(
         {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for index, (path, kind) in enumerate(chain)
     ]
-    modes = {key: mode == pooling for key, mode in OLD_POOLING.items()}
+    modes: dict[str, Any] = {key: mode == pooling for key, mode in OLD_POOLING.items()}
+    if pooling not in OLD_POOLING.values():
+        # Stated so that sentence-transformers and TEI refuse the folder: without it they would take the mean.
+        modes = {"pooling_mode": pooling}
     settings = {
         "__version__": _WRITTEN_FOR,
         "prompts": dict(prompts),
@@ -142,7 +145,7 @@ def config_json(config: EncoderConfig, task: str, names: Sequence[str]) -> dict[
     return body
 
 
-def model_card(record: Mapping[str, Any], config: EncoderConfig, parameters: int) -> str:
+def model_card(record: Mapping[str, Any], config: EncoderConfig) -> str:
     """Return a short README.md with the fields model hubs read, from the entries of `jinyi.json`."""
     tags = {"embed": "sentence-similarity", "pair": "text-classification", "classes": "text-classification"}
     fields = {
@@ -157,8 +160,10 @@ def model_card(record: Mapping[str, Any], config: EncoderConfig, parameters: int
     lines = [
         f"---\n{head}---\n\n# {record['name']}\n",
         f"Chinese model for the task `{record['task']}`: {shape}, {config.vocab_size} tokens, "
-        f"{parameters / 1e6:.1f}M parameters; reads up to {record['max_length']} tokens.",
+        f"{record['parameters'] / 1e6:.1f}M parameters; reads up to {record['max_length']} tokens.",
     ]
+    if record["summary"]:
+        lines.insert(1, f"{record['summary']}\n")
     if record["pooling"]:
         unit = ", L2-normalised" if record["normalize"] else ""
         lines.append(f"Sentence vectors: {record['pooling']} pooling{unit}.")

@@ -17,7 +17,6 @@ from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder.atomic import MANIFEST, StagedFolder
 from jinyi.folder.layout import config_json, model_card, module_files, to_json, tokenizer_files
 from jinyi.folder.model import ARCHITECTURES, FORMAT, RECORD, TASKS, Dense, Golden, find_similar
-from jinyi.folder.modules import OLD_POOLING
 from jinyi.folder.read import read_folder
 from jinyi.folder.tensors import safetensors_chunks
 from jinyi.folder.weights import CLASSIFIER, MLM_BIAS, check_shapes
@@ -49,6 +48,7 @@ def write_folder(
     max_length: int | None = None,
     dtype: str = "float32",
     name: str | None = None,
+    summary: str | None = None,
     licence: str | None = None,
     golden: Golden | Callable[[Path], Golden] | None = None,
     calibration: Mapping[str, Any] | None = None,
@@ -73,7 +73,8 @@ def write_folder(
             `cls.predictions.*` (decoder tied). Where an encoder has no pooler, an identity matrix is stored
             for it, because readers that build one would otherwise start from random numbers and warn.
         tokenizer: a `tokenizer.json`, a folder with one, or an object with `to_str()`.
-        pooling: how vectors are made; required for `"embed"`, optional for the other encoders.
+        pooling: how vectors are made; required for `"embed"`, optional for the other encoders, never for a
+            classifier. `"first_last"` is known to jinyi alone: other readers refuse such a folder.
         normalize: whether vectors are L2-normalised as the last step.
         dense: linear layers after pooling as (weight [out, in], bias [out] or None); whitening y = (x + b) K
             is (K^T, b K).
@@ -85,6 +86,7 @@ def write_folder(
         max_length: longest input in tokens; None takes all positions of the encoder.
         dtype: `"float32"` or `"float16"`, the stored type. Readers compute in float32 either way.
         name: name of the model; None takes the folder's.
+        summary: one sentence on the model, for the card and for `jinyi models list`.
         licence: SPDX identifier for the card and the record.
         golden: inputs with outputs to check at every load, or a function that computes them from the finished
             folder before it is put in place.
@@ -106,6 +108,17 @@ def write_folder(
     _check_choice("dtype", dtype, ("float32", "float16"))
     if pooling is not None or task == "embed":
         _check_choice("pooling", pooling, POOLINGS)
+    if ARCHITECTURES[task] == "ForSequenceClassification" and (pooling or dense):
+        raise InputError(
+            where="pooling, dense",
+            found=f"steps to make vectors in a folder of task {task!r}",
+            expected="them in a folder of an encoder (embed, topic, mlm, encoder)",
+            fix="Leave them out; write a second folder of task embed for vectors.",
+        )
+    if dense and not pooling:
+        raise InputError(
+            where="dense", found="dense layers without pooling", expected="both", fix="Pass pooling= too."
+        )
     tensors = _complete(dict(weights), config, task)
     outputs = tensors[CLASSIFIER].shape[0] if CLASSIFIER in tensors else 0
     names = _output_names(labels, outputs, task, str(path))
@@ -120,7 +133,7 @@ def write_folder(
         stage.put("model.safetensors", safetensors_chunks(_public_names(tensors), dtype))
         for file, text in tokenizer_files(backend, length).items():
             stage.put(file, text)
-        if pooling is not None and task in ("embed", "encoder") and pooling in OLD_POOLING.values():
+        if pooling is not None:
             files = module_files(
                 config,
                 pooling=pooling,
@@ -132,19 +145,14 @@ def write_folder(
             )
             for file, data in files.items():
                 stage.put(file, data)
-        elif dense:
-            raise FolderError(
-                where=str(path),
-                found=f"dense layers in a folder of task {task!r} with pooling {pooling!r}",
-                expected="them in a folder of sentence vectors (task embed; pooling cls, mean or max)",
-                fix="Write the folder without dense layers, or with another pooling.",
-            )
         count = sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in tensors.values())
         record = {
             "format": FORMAT,
             "jinyi": __version__,
             "name": title,
+            "summary": summary,
             "task": task,
+            "parameters": count,
             "licence": licence,
             "pooling": pooling,
             "normalize": normalize,
@@ -158,7 +166,7 @@ def write_folder(
             "training": training,
             "results": list(results),
         }
-        stage.put("README.md", card or model_card(record, config, count))
+        stage.put("README.md", card or model_card(record, config))
         stage.put(RECORD, to_json(record))
         read_folder(stage.path)
         if callable(golden):
