@@ -17,6 +17,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 TOKEN_BUDGET = 2048
 CHUNK = 8192
+_BATCH_COST = 128  # tokens computed in the time that one more batch, often of an unseen shape, takes
+_FEW_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +59,9 @@ class EncodedRows(Protocol):
 def make_batches(encoded: EncodedRows, *, pad_id: int, token_budget: int = TOKEN_BUDGET) -> Iterator[Batch]:
     """Cut rows into batches of similar length, longest first.
 
+    Rows are taken in order of length and a batch is closed when its budget is full, or when the rows to come
+    are so much shorter that their padding would cost more than another batch does.
+
     Args:
         encoded: token ids, segment borders and mask positions of each row.
         pad_id: id that fills up the shorter rows of a batch.
@@ -66,17 +71,20 @@ def make_batches(encoded: EncodedRows, *, pad_id: int, token_budget: int = TOKEN
         batches that together hold every row once; `Batch.rows` says which.
     """
     count = len(encoded.ids)
-    if not count:
-        return
     lengths = np.fromiter(map(len, encoded.ids), np.int32, count)
     order = np.argsort(-lengths, kind="stable")
     lengths = lengths[order]
     splits = np.asarray(encoded.splits, np.int32)[order]
     masks = None if encoded.masks is None else np.asarray(encoded.masks, np.int32)[order]
+    coarse = int(lengths.sum(dtype=np.int64)) <= _FEW_TOKENS
     start = 0
     while start < count:
-        width = padded_length(int(lengths[start]))
-        stop = min(start + max(1, token_budget // width), count)
+        width = padded_length(int(lengths[start]), coarse=coarse)
+        full = min(start + max(1, token_budget // width), count)
+        # Padding that a cut before row i would save, for the rows from i on.
+        saved = (width - lengths[start:full]) * np.arange(full - start, 0, -1)
+        worth = np.flatnonzero(saved > _BATCH_COST)
+        stop = start + int(worth[0]) if len(worth) else full
         rows, sizes = order[start:stop], lengths[start:stop]
         columns = np.arange(width, dtype=np.int32)
         real = columns < sizes[:, None]
@@ -92,9 +100,16 @@ def make_batches(encoded: EncodedRows, *, pad_id: int, token_budget: int = TOKEN
         start = stop
 
 
-def padded_length(length: int) -> int:
-    """Return the row width that a longest row of `length` tokens gets: few widths, so that kernels are reused."""
-    step = 1 if length <= 32 else 4 if length <= 64 else 8 if length <= 128 else 16
+def padded_length(length: int, *, coarse: bool = False) -> int:
+    """Return the row width that a longest row of `length` tokens gets.
+
+    Every width has kernels of its own, so there are few of them; `coarse` leaves so few that those of short
+    rows can be made ready beforehand.
+    """
+    if coarse:
+        step = 4 if length <= 32 else 8 if length <= 64 else 16 if length <= 128 else 32
+    else:
+        step = 1 if length <= 32 else 2 if length <= 64 else 4 if length <= 128 else 16
     return -(-length // step) * step
 
 
@@ -141,7 +156,11 @@ def progress(
         yield lambda count: None
         return
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
     )
     task = bar.add_task(label, total=total)
     begin = time.monotonic()

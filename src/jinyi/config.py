@@ -58,14 +58,18 @@ class EncoderConfig:
         for name in _COUNTS:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise _config_error(f"{name} = {shorten(value)}", f"{name} to be a whole number of at least 1")
+                raise _config_error(
+                    f"{name} = {shorten(value)}", f"{name} to be a whole number of at least 1"
+                )
         if self.hidden_size % self.num_attention_heads:
             raise _config_error(
                 f"hidden_size {self.hidden_size} with num_attention_heads {self.num_attention_heads}",
                 "the number of heads to divide the hidden size",
             )
         if self.hidden_act not in ACTIVATIONS:
-            raise _config_error(f"hidden_act = {shorten(self.hidden_act)}", f"one of {', '.join(ACTIVATIONS)}")
+            raise _config_error(
+                f"hidden_act = {shorten(self.hidden_act)}", f"one of {', '.join(ACTIVATIONS)}"
+            )
         if not isinstance(self.pad_token_id, int) or not 0 <= self.pad_token_id < self.vocab_size:
             raise _config_error(
                 f"pad_token_id = {shorten(self.pad_token_id)}", f"an id from 0 to {self.vocab_size - 1}"
@@ -100,7 +104,9 @@ class EncoderConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as Hugging Face names them in `config.json`, `model_type` included."""
         fields: dict[str, Any] = {"model_type": "megatron-bert" if self.pre_layer_norm else "bert"}
-        fields.update({name: getattr(self, name) for name in self.__dataclass_fields__ if name != "pre_layer_norm"})
+        fields.update(
+            {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "pre_layer_norm"}
+        )
         return fields
 
     @property

@@ -1,4 +1,4 @@
-"""Runs an encoder and its head on batches of ids: OpenVINO on processors, PyTorch on CUDA, one call for both."""
+"""Runs an encoder and its head on batches of ids: OpenVINO on processors, PyTorch on CUDA, one call."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ class Head:
 
     Args:
         kind: "vector" one vector per row, float32 [B, d];
-            "tokens" the last hidden states, float32 [B, L, hidden_size] (columns from `Batch.lengths` on
-            belong to padding and mean nothing);
-            "classes" logits, float32 [B, n_labels], from the pooler (if the weights have one) and `classifier`;
+            "tokens" the last hidden states, float32 [B, L, hidden_size] (columns from `Batch.lengths` on are
+            padding and mean nothing);
+            "classes" logits, float32 [B, n_labels], from the pooler (if there is one) and `classifier`;
             "mlm" scores of words at the mask positions, float32 [B, m, n_words].
         pooling: how "vector" pools positions: "cls" the first one, "mean" over all real ones, "max" over all
             real ones, "first_last" the mean over the averaged outputs of the first and the last layer
             (Su et al. 2021, BERT-whitening).
-        dense: linear maps after pooling, in order, as (weight [out, in], bias [out] or None); whitening is one.
+        dense: linear maps after pooling, in order, as (weight [out, in], bias [out] or None), for instance
+            whitening.
         normalize: divide each vector by its Euclidean length (after `dense`).
-        label_ids: vocabulary ids scored by "mlm", in the order of the output; None scores the whole vocabulary.
+        label_ids: vocabulary ids scored by "mlm", in the order of the output; None scores all.
         log_normalizer: "mlm" also returns the log of the sum of exponentials over the whole vocabulary,
             float32 [B, m], so that `scores - log_normalizer[..., None]` are log-probabilities.
 
@@ -86,6 +87,7 @@ def open_engine(
     precision: str = "auto",
     threads: int | None = None,
     device: str = "cpu",
+    ranges: Mapping[str, FloatArray] | None = None,
 ) -> Engine:
     """Build the encoder and its head from weights and make it ready to run.
 
@@ -97,9 +99,10 @@ def open_engine(
             keeps the promise of the same vector within 1e-5 whatever the batch: float32.
         threads: processor threads; None takes the cores really available (see `jinyi.runtime.cores`).
         device: "cpu" or "cuda" (needs the extra `train`).
+        ranges: ranges of activations for "int8", from `jinyi.runtime.int8.measure_ranges`.
 
     Returns:
-        an engine; weights are copied into it once and may be released afterwards.
+        an engine; it keeps `weights`, so give memory-mapped arrays where there are many.
 
     Raises:
         InputError: an unknown precision or device, or one this machine does not have.
@@ -110,7 +113,10 @@ def open_engine(
     _choose("device", device, DEVICES)
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
         raise InputError(
-            found=shorten(threads), expected="a whole number of at least 1", fix="Leave it out.", where="threads"
+            found=shorten(threads),
+            expected="a whole number of at least 1",
+            fix="Leave it out.",
+            where="threads",
         )
     if device == "cuda":
         from jinyi.runtime.torch_engine import TorchEngine
@@ -118,11 +124,14 @@ def open_engine(
         return TorchEngine(config, weights, head, precision=precision)
     from jinyi.runtime.engine import OpenVinoEngine
 
-    return OpenVinoEngine(config, weights, head, precision=precision, threads=threads)
+    return OpenVinoEngine(config, weights, head, precision=precision, threads=threads, ranges=ranges)
 
 
 def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InputError(
-            found=shorten(value), expected=f"one of {', '.join(choices)}", fix="Choose one of them.", where=name
+            found=shorten(value),
+            expected=f"one of {', '.join(choices)}",
+            fix="Choose one of them.",
+            where=name,
         )

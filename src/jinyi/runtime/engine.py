@@ -1,0 +1,241 @@
+"""The engine on processors: compiles the graph, feeds the streams, bounds the first sentence's delay."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jinyi.batches import Batch, padded_length
+from jinyi.config import EncoderConfig
+from jinyi.errors import FolderError, InputError
+from jinyi.runtime import Head, Output
+from jinyi.runtime.cores import available_cores, has_int8_dot
+from jinyi.runtime.graph import build_graph
+from jinyi.runtime.openvino_api import load_openvino
+
+# Up to this many tokens a call is one person's question: all cores work on each batch in turn. Above it each
+# core takes batches of its own, which wastes less on hand-over and lets a busy core fall behind alone.
+SMALL_WORK = 2048
+# Weights in the layers from which on one batch keeps all cores busy: one compiled graph does for both.
+LARGE_MODEL = 40_000_000
+_WARM_WIDTHS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class _Compiled:
+    """A compiled graph with its idle requests; `streams` batches run at a time."""
+
+    model: Any
+    streams: int
+    threads: int
+    idle: deque[Any]
+
+    def request(self) -> Any:
+        """Take an idle request or make one; `deque.pop` is atomic, so threads may share the engine."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return self.model.create_infer_request()
+
+
+class OpenVinoEngine:
+    """Runs the graph of `jinyi.runtime.graph`; see `jinyi.runtime.open_engine` for the arguments.
+
+    The graph is compiled on first use (tiny model: 0.3 s), once for few tokens and, if it comes to that, once
+    more for bulk work. `weights` is kept for that: a memory-mapped file costs nothing, while arrays in memory
+    stay there. One engine may be used from several threads.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        weights: Mapping[str, npt.NDArray[Any]],
+        head: Head,
+        *,
+        precision: str = "auto",
+        threads: int | None = None,
+        ranges: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    ) -> None:
+        self._config = config
+        self._core = load_openvino().Core()
+        self.precision, self._why_precision = self._choose_precision(precision, ranges)
+        cores = available_cores()
+        self.threads = threads or cores.count
+        self._why_threads = "as asked" if threads else cores.why
+        quantised: dict[str, Any] = {}
+        if self.precision == "int8":
+            quantised = {"ranges": ranges, "weight_levels": 255 if has_int8_dot() else 128}
+        self._build = partial(build_graph, config, weights, head, **quantised)
+        layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
+        self._large = layer * config.num_hidden_layers >= LARGE_MODEL
+        self._takes_positions = head.kind == "mlm"
+        self._outputs = 2 if head.kind == "mlm" and head.log_normalizer else 1
+        self._compiled: dict[int, _Compiled] = {}
+        self._lock = threading.Lock()
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Output]]:
+        """Yield each batch with its output; see `jinyi.runtime.Engine.run`."""
+        source = iter(batches)
+        begin: list[Batch] = []
+        tokens = 0
+        while tokens <= SMALL_WORK and (batch := next(source, None)) is not None:
+            begin.append(batch)
+            tokens += batch.ids.size
+        if not begin:
+            return
+        bulk = tokens > SMALL_WORK and len(begin) + (1 if self._large else 0) > 1
+        yield from self._feed(self._graph(self._streams(bulk=bulk)), chain(begin, source))
+
+    def info(self) -> dict[str, Any]:
+        """Return what runs where and why; see `jinyi.runtime.Engine.info`."""
+        openvino = load_openvino()
+        return {
+            "device": "cpu",
+            "processor": self._core.get_property("CPU", "FULL_DEVICE_NAME").strip(),
+            "runtime": f"openvino {openvino.__version__}",
+            "precision": self.precision,
+            "why_precision": self._why_precision,
+            "threads": self.threads,
+            "why_threads": self._why_threads,
+            "streams": self._streams(bulk=True),
+        }
+
+    def _choose_precision(self, asked: str, ranges: Any) -> tuple[str, str]:
+        native = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if asked == "auto":
+            return "float32", "the same vector within 1e-5 whatever the batch"
+        if asked == "bfloat16" and not native:
+            raise InputError(
+                found="a processor without bfloat16 arithmetic",
+                expected="AVX512_BF16 or AMX",
+                fix='Use precision="auto" or "float32".',
+                where='precision="bfloat16"',
+            )
+        if asked == "int8" and ranges is None:
+            raise InputError(
+                found="no ranges of the activations",
+                expected="those measured by jinyi.runtime.int8.measure_ranges",
+                fix='Measure and give them, or use precision="auto".',
+                where='precision="int8"',
+            )
+        note = "" if asked != "int8" or has_int8_dot() else "; without VNNI it is no faster than float32"
+        return asked, f"as asked{note}"
+
+    def _streams(self, *, bulk: bool) -> int:
+        return self.threads if bulk and not self._large else 1
+
+    def _graph(self, streams: int) -> _Compiled:
+        """Return the graph compiled for that many streams."""
+        with self._lock:
+            if streams not in self._compiled:
+                hints = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+                options = {
+                    "INFERENCE_PRECISION_HINT": hints[self.precision],
+                    "NUM_STREAMS": str(streams),
+                    "INFERENCE_NUM_THREADS": str(self.threads),
+                    # A pinned thread waits for its core when another process has it.
+                    "ENABLE_CPU_PINNING": "NO",
+                }
+                model = self._core.compile_model(self._build(), "CPU", options)
+                compiled = _Compiled(model, streams, self.threads, deque())
+                if streams == 1 and not self._large:
+                    self._warm_up(compiled)
+                self._compiled[streams] = compiled
+            return self._compiled[streams]
+
+    def _warm_up(self, compiled: _Compiled) -> None:
+        """Create the kernels of one short row (each unseen shape costs milliseconds once)."""
+        limit = min(_WARM_WIDTHS, self._config.max_position_embeddings)
+        widths = {padded_length(length, coarse=True) for length in range(1, limit + 1)}
+        request = compiled.request()
+        for width in sorted(widths):
+            ids = np.full((1, min(width, limit)), self._config.pad_token_id, np.int32)
+            positions = np.zeros((1, 1), np.int32) if self._takes_positions else None
+            batch = Batch(np.zeros(1, np.int64), ids, np.ones(1, np.int32), None, positions)
+            request.infer(self._inputs(batch), share_inputs=True)
+        compiled.idle.append(request)
+
+    def _feed(self, compiled: _Compiled, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Output]]:
+        """Keep every stream busy and one batch ready for each, drawing no more than that from the source."""
+        depth = 1 if compiled.streams == 1 else 2 * compiled.streams
+        running: deque[tuple[Batch, list[npt.NDArray[np.int32]], Any]] = deque()
+        try:
+            for batch in batches:
+                if len(running) == depth:
+                    yield self._finish(compiled, running)
+                inputs = self._inputs(batch)
+                request = compiled.request()
+                request.start_async(inputs, share_inputs=True)
+                running.append((batch, inputs, request))
+            while running:
+                yield self._finish(compiled, running)
+        finally:
+            for _, _, request in running:
+                request.wait()
+
+    def _finish(
+        self, compiled: _Compiled, running: deque[tuple[Batch, list[npt.NDArray[np.int32]], Any]]
+    ) -> tuple[Batch, Output]:
+        batch, _, request = running[0]
+        request.wait()
+        running.popleft()
+        outputs = [request.get_output_tensor(place).data.copy() for place in range(self._outputs)]
+        compiled.idle.append(request)
+        for output in outputs:
+            check_finite(batch, output)
+        return batch, outputs[0] if self._outputs == 1 else (outputs[0], outputs[1])
+
+    def _inputs(self, batch: Batch) -> list[npt.NDArray[np.int32]]:
+        check_batch(self._config, batch)
+        segments = np.zeros_like(batch.ids) if batch.segments is None else batch.segments
+        inputs = [batch.ids, batch.lengths, segments]
+        if self._takes_positions:
+            if batch.positions is None:
+                raise InputError(
+                    found="a batch without mask positions",
+                    expected="one or more per row",
+                    fix="Encode with a prompt.",
+                )
+            inputs.append(batch.positions)
+        return [np.ascontiguousarray(array, np.int32) for array in inputs]
+
+
+def check_batch(config: EncoderConfig, batch: Batch) -> None:
+    """Raise an InputError if ids or segments are outside their tables or rows longer than the positions."""
+    limits = [
+        ("tokens in a row", batch.lengths.max() - 1, config.max_position_embeddings),
+        ("token id", batch.ids.max(), config.vocab_size),
+        ("segment", 0 if batch.segments is None else batch.segments.max(), config.type_vocab_size),
+    ]
+    for name, greatest, limit in limits:
+        if greatest >= limit:
+            value, most = (greatest + 1, limit) if name == "tokens in a row" else (greatest, limit - 1)
+            raise InputError(
+                found=f"{name}: {value}",
+                expected=f"at most {most}",
+                fix="Use the tokenizer and max_length of this model.",
+                where=f"row {int(batch.rows[0])}",
+            )
+
+
+def check_finite(batch: Batch, output: npt.NDArray[np.float32]) -> None:
+    """Raise a FolderError that names the rows if the output holds NaN or infinity."""
+    if np.isfinite(output.sum()):
+        return
+    bad = batch.rows[~np.isfinite(output).reshape(len(output), -1).all(axis=1)]
+    if not len(bad):
+        return  # the sum overflowed, the values did not
+    raise FolderError(
+        found=f"NaN or infinity in the output of {len(bad)} rows, the first of them row {int(bad[0])}",
+        expected="finite numbers",
+        fix="The weights are damaged or overflow in this precision: take the files anew or use float32.",
+        where="model output",
+    )
