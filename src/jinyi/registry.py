@@ -176,7 +176,8 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     path = Path(name).expanduser()
     shipped = {entry.name: entry.path for entry in shipped_models()}
     text = str(name)
-    if path.is_dir() and (text not in shipped or (path / "config.json").is_file()):
+    # os.path answers False where pathlib raises: on names too long, or with a NUL.
+    if text and os.path.isdir(path) and (text not in shipped or (path / "config.json").is_file()):
         return path
     if shipped.get(text) is not None:
         return shipped[text] or path
@@ -197,13 +198,13 @@ def find_model(name: str | os.PathLike[str]) -> Path:
 def _not_found(
     text: str, path: Path, full: str | None, shipped: list[str], published: list[str]
 ) -> ModelNotFoundError:
-    if path.is_file():
+    if os.path.isfile(path):
         found, fix = f"a file, {text}", "Give the folder it lies in."
     elif full is not None:
         found = f"no folder of the published model {full}"
         fix = (
-            f"Nothing is downloaded by itself: put its files (safetensors version) into {models_home() / full}, or give "
-            "the path of a folder that holds them."
+            f"Nothing is downloaded by itself: put its files (safetensors version) into {models_home() / full}, "
+            "or give the path of a folder that holds them."
         )
     else:
         names = [*shipped, *published]

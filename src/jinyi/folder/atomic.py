@@ -173,7 +173,7 @@ class StagedFolder:
             where=str(self.target),
             found=f"a disk that refuses the write: {error}",
             expected="a place with room where files may be written",
-            fix="Nothing was changed at the target. Free space, check permissions, or choose another path.",
+            fix="What was at the target is still whole. Free space, check permissions, or choose another path.",
         )
 
 
