@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from jinyi.batches import Batch, padded_length
 from jinyi.config import EncoderConfig
-from jinyi.errors import FolderError, InputError
+from jinyi.errors import InputError
 from jinyi.runtime import Head, Output
+from jinyi.runtime.checks import check_batch, check_finite
 from jinyi.runtime.cores import available_cores, has_int8_dot
 from jinyi.runtime.graph import build_graph
 from jinyi.runtime.openvino_api import load_openvino
@@ -27,6 +28,12 @@ SMALL_WORK = 2048
 # Weights in the layers from which on one batch keeps all cores busy: one compiled graph does for both.
 LARGE_MODEL = 40_000_000
 _WARM_WIDTHS = 64
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's entry point; making one loads the processor plugin."""
+    return load_openvino().Core()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +72,7 @@ class OpenVinoEngine:
         ranges: Mapping[str, npt.NDArray[np.float32]] | None = None,
     ) -> None:
         self._config = config
-        self._core = load_openvino().Core()
+        self._core = _core()
         self.precision, self._why_precision = self._choose_precision(precision, ranges)
         cores = available_cores()
         self.threads = threads or cores.count
@@ -76,8 +83,9 @@ class OpenVinoEngine:
         self._build = partial(build_graph, config, weights, head, **quantised)
         layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
         self._large = layer * config.num_hidden_layers >= LARGE_MODEL
-        self._takes_positions = head.kind == "mlm"
+        self._masks = head.kind == "mlm"
         self._outputs = 2 if head.kind == "mlm" and head.log_normalizer else 1
+        self._model: Any = self._build()  # here, so that unusable weights are told at once
         self._compiled: dict[int, _Compiled] = {}
         self._lock = threading.Lock()
 
@@ -144,7 +152,8 @@ class OpenVinoEngine:
                     # A pinned thread waits for its core when another process has it.
                     "ENABLE_CPU_PINNING": "NO",
                 }
-                model = self._core.compile_model(self._build(), "CPU", options)
+                graph, self._model = self._model or self._build(), None
+                model = self._core.compile_model(graph, "CPU", options)
                 compiled = _Compiled(model, streams, self.threads, deque())
                 if streams == 1 and not self._large:
                     self._warm_up(compiled)
@@ -158,7 +167,7 @@ class OpenVinoEngine:
         request = compiled.request()
         for width in sorted(widths):
             ids = np.full((1, min(width, limit)), self._config.pad_token_id, np.int32)
-            positions = np.zeros((1, 1), np.int32) if self._takes_positions else None
+            positions = np.zeros((1, 1), np.int32) if self._masks else None
             batch = Batch(np.zeros(1, np.int64), ids, np.ones(1, np.int32), None, positions)
             request.infer(self._inputs(batch), share_inputs=True)
         compiled.idle.append(request)
@@ -194,48 +203,9 @@ class OpenVinoEngine:
         return batch, outputs[0] if self._outputs == 1 else (outputs[0], outputs[1])
 
     def _inputs(self, batch: Batch) -> list[npt.NDArray[np.int32]]:
-        check_batch(self._config, batch)
+        check_batch(self._config, batch, masks=self._masks)
         segments = np.zeros_like(batch.ids) if batch.segments is None else batch.segments
         inputs = [batch.ids, batch.lengths, segments]
-        if self._takes_positions:
-            if batch.positions is None:
-                raise InputError(
-                    found="a batch without mask positions",
-                    expected="one or more per row",
-                    fix="Encode with a prompt.",
-                )
+        if self._masks and batch.positions is not None:
             inputs.append(batch.positions)
         return [np.ascontiguousarray(array, np.int32) for array in inputs]
-
-
-def check_batch(config: EncoderConfig, batch: Batch) -> None:
-    """Raise an InputError if ids or segments are outside their tables or rows longer than the positions."""
-    limits = [
-        ("tokens in a row", batch.lengths.max() - 1, config.max_position_embeddings),
-        ("token id", batch.ids.max(), config.vocab_size),
-        ("segment", 0 if batch.segments is None else batch.segments.max(), config.type_vocab_size),
-    ]
-    for name, greatest, limit in limits:
-        if greatest >= limit:
-            value, most = (greatest + 1, limit) if name == "tokens in a row" else (greatest, limit - 1)
-            raise InputError(
-                found=f"{name}: {value}",
-                expected=f"at most {most}",
-                fix="Use the tokenizer and max_length of this model.",
-                where=f"row {int(batch.rows[0])}",
-            )
-
-
-def check_finite(batch: Batch, output: npt.NDArray[np.float32]) -> None:
-    """Raise a FolderError that names the rows if the output holds NaN or infinity."""
-    if np.isfinite(output.sum()):
-        return
-    bad = batch.rows[~np.isfinite(output).reshape(len(output), -1).all(axis=1)]
-    if not len(bad):
-        return  # the sum overflowed, the values did not
-    raise FolderError(
-        found=f"NaN or infinity in the output of {len(bad)} rows, the first of them row {int(bad[0])}",
-        expected="finite numbers",
-        fix="The weights are damaged or overflow in this precision: take the files anew or use float32.",
-        where="model output",
-    )

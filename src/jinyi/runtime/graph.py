@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jinyi.config import EncoderConfig
-from jinyi.errors import FolderError
+from jinyi.runtime.checks import checked_weight
 from jinyi.runtime.openvino_api import load_openvino
 
 if TYPE_CHECKING:
@@ -332,22 +332,7 @@ class _Builder:
 
     def weight(self, name: str, *shape: int) -> Array:
         """Return a weight as float32, checked."""
-        if name not in self.weights:
-            raise FolderError(
-                found="no such weight",
-                expected=f"an array of shape {shape}",
-                fix="Take the folder's model.safetensors and config.json from the same model.",
-                where=name,
-            )
-        array = np.asarray(self.weights[name])
-        if array.shape != shape:
-            raise FolderError(
-                found=f"shape {array.shape}",
-                expected=f"{shape}, as config.json says",
-                fix="Take the folder's model.safetensors and config.json from the same model.",
-                where=name,
-            )
-        return array.astype(np.float32, copy=False)
+        return checked_weight(self.weights, name, shape)
 
     def parameter(self, name: str, rank: int) -> Node:
         """An int32 input of free shape."""
@@ -356,8 +341,9 @@ class _Builder:
         return node
 
     def constant(self, array: Array) -> Node:
-        """A float32 constant that shares the array's memory."""
-        return self.ops.constant(np.ascontiguousarray(array, np.float32), shared_memory=True)
+        """A float32 constant that shares the array's memory, which OpenVINO allows for writable arrays only."""
+        values = np.ascontiguousarray(array, np.float32)
+        return self.ops.constant(values, shared_memory=values.flags.writeable)
 
     def ints(self, *values: int) -> Node:
         """A list of integers, for shapes and axes."""

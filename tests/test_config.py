@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from jinyi.config import EncoderConfig
+from jinyi.errors import FolderError
+
+SIZES = {
+    "vocab_size": 100,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 48,
+}
+
+
+def test_reads_what_it_needs_and_ignores_the_rest() -> None:
+    config = EncoderConfig.from_dict(
+        {**SIZES, "model_type": "bert", "layer_norm_eps": 1e-5, "id2label": {"0": "a"}}
+    )
+    assert (config.head_size, config.layer_norm_eps, config.max_position_embeddings) == (8, 1e-5, 512)
+    assert not config.pre_layer_norm
+    assert EncoderConfig.from_dict({**SIZES, "model_type": "megatron-bert"}).pre_layer_norm
+    assert EncoderConfig.from_dict({**SIZES, "pad_token_id": None}).pad_token_id == 0
+
+
+@pytest.mark.parametrize("pre_layer_norm", [False, True])
+def test_written_form_is_read_back(pre_layer_norm: bool) -> None:
+    config = replace(
+        EncoderConfig(**SIZES), pre_layer_norm=pre_layer_norm, hidden_act="gelu_new", pad_token_id=3
+    )
+    written = config.to_dict()
+    assert written["model_type"] == ("megatron-bert" if pre_layer_norm else "bert")
+    assert EncoderConfig.from_dict(written) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"hidden_size": 25}, "num_attention_heads"),
+        ({"hidden_size": "24"}, "hidden_size"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"vocab_size": True}, "vocab_size"),
+        ({"hidden_act": "silu"}, "silu"),
+        ({"pad_token_id": 100}, "pad_token_id"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps"),
+        ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob"),
+        ({"position_embedding_type": "relative_key"}, "relative_key"),
+    ],
+)
+def test_unusable_values_are_named(change: dict[str, object], named: str) -> None:
+    with pytest.raises(FolderError, match=named) as caught:
+        EncoderConfig.from_dict({**SIZES, **change})
+    assert caught.value.where == "config.json"
+
+
+def test_missing_sizes_are_named() -> None:
+    with pytest.raises(FolderError, match="vocab_size, hidden_size"):
+        EncoderConfig.from_dict({"model_type": "bert"})
