@@ -142,6 +142,7 @@ def test_topic_folder(tmp_path: Path) -> None:
     assert read_folder(folder.path, task="embed").task == "embed"
 
 
+@pytest.mark.slow
 def test_first_last_is_stated_so_that_others_refuse_it(tmp_path: Path) -> None:
     path = write_small(tmp_path / "m", pooling="first_last")
     assert read_folder(path).pooling == "first_last"
@@ -387,6 +388,8 @@ def test_missing_tokenizer_and_pickled_weights(tmp_path: Path) -> None:
     assert "not supported yet" in error.fix
     assert "nothing there" in error_of(tmp_path / "none").found
     assert "a file" in error_of(path / "config.json").found
+    for name in ("~nobody-of-that-name", "\0", "x" * 5000):
+        assert "nothing there" in error_of(Path(name)).found
 
 
 @pytest.mark.parametrize("keep", [0, 5, 8, 100, -1, -4000])

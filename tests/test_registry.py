@@ -63,6 +63,8 @@ def test_published_model_in_the_models_folder(places: Path) -> None:
         ("zzz", "jinyi models list"),
         ("", "jinyi models list"),
         ("../home/models", "jinyi models list"),
+        ("~nobody-of-that-name", "jinyi models list"),
+        ("\udc80", "jinyi models list"),
         ("\0", "jinyi models list"),
         ("x" * 5000, "jinyi models list"),
     ],
@@ -73,6 +75,11 @@ def test_unknown_names(places: Path, name: str, words: str) -> None:
     assert words in caught.value.fix
     assert "jinyi-tiny-embed" in caught.value.expected
     assert len(str(caught.value)) < 700
+
+
+def test_neither_text_nor_path(places: Path) -> None:
+    with pytest.raises(InputError, match="None"):
+        find_model(None)  # type: ignore[arg-type]
 
 
 def test_a_file_is_no_model(places: Path) -> None:

@@ -170,17 +170,25 @@ def find_model(name: str | os.PathLike[str]) -> Path:
         The folder; it is not opened or checked here.
 
     Raises:
+        InputError: neither a text nor a path.
         ModelNotFoundError: there is none; the message lists what there is, and for a published model where its
             folder would have to be.
     """
-    path = Path(name).expanduser()
-    shipped = {entry.name: entry.path for entry in shipped_models()}
-    text = str(name)
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(
+            where="model",
+            found=shorten(name),
+            expected="a name or a path",
+            fix="Give a text or a pathlib.Path.",
+        )
+    text = os.fspath(name)
+    path = Path(os.path.expanduser(text))
+    shipped = {entry.name: entry.path for entry in shipped_models() if entry.path is not None}
     # os.path answers False where pathlib raises: on names too long, or with a NUL.
     if text and os.path.isdir(path) and (text not in shipped or (path / "config.json").is_file()):
         return path
-    if shipped.get(text) is not None:
-        return shipped[text] or path
+    if text in shipped:
+        return shipped[text]
     home = models_home()
     published = [entry.name for entry in PUBLISHED]
     full = next((known for known in published if text in (known, known.split("/")[1])), None)
@@ -189,7 +197,7 @@ def find_model(name: str | os.PathLike[str]) -> Path:
             place
             and not Path(place).is_absolute()
             and ".." not in Path(place).parts
-            and (home / place).is_dir()
+            and os.path.isdir(home / place)
         ):
             return home / place
     raise _not_found(text, path, full, [*shipped], published)

@@ -43,7 +43,7 @@ class StagedFolder:
     """
 
     def __init__(self, target: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        self.target = Path(target).expanduser().resolve()
+        self.target = Path(os.path.expanduser(target)).resolve()
         self.overwrite = overwrite
         self.path = self.target.with_name(f".{self.target.name}.{secrets.token_hex(4)}.tmp")
         self._sums: dict[str, str] = {}

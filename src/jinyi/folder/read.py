@@ -54,7 +54,7 @@ def read_folder(
         FolderError: something is missing, damaged or contradictory; the message says what to do.
         InputError: an unknown task or pooling.
     """
-    root = Path(path).expanduser()
+    root = Path(os.path.expanduser(path))
     for name, value, known in (("task", task, TASKS), ("pooling", pooling, POOLINGS)):
         if value is not None and value not in known:
             raise InputError(
@@ -63,10 +63,10 @@ def read_folder(
                 expected=f"one of {', '.join(known)}",
                 fix="Choose one of them.",
             )
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise FolderError(
-            where=str(root),
-            found="a file" if root.exists() else "nothing there",
+            where=shorten(str(root), 200),
+            found="a file" if os.path.isfile(root) else "nothing there",
             expected="a model folder",
             fix="Give the folder that holds config.json and model.safetensors.",
         )

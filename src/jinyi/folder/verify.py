@@ -45,7 +45,7 @@ def verify_folder(path: str | os.PathLike[str]) -> Verification:
         FolderError: a file is missing or has changed, weights hold NaN or infinity, or the checks of
             `read_folder` fail.
     """
-    root = Path(path).expanduser()
+    root = Path(os.path.expanduser(path))
     sums = read_manifest(root)
     for name, digest in sums.items():
         file = root / name

@@ -191,7 +191,7 @@ def update_record(path: str | os.PathLike[str], **changes: Any) -> Path:
         FolderError: the folder was not written by jinyi, or the disk refuses a write.
         InputError: an entry that `jinyi.json` does not have.
     """
-    root = Path(path).expanduser().resolve()
+    root = Path(os.path.expanduser(path)).resolve()
     record = dict(read_folder(root).record)
     sums = read_manifest(root)
     if not record or not sums:
@@ -300,7 +300,7 @@ def _output_names(labels: Sequence[str], outputs: int, task: str, where: str) ->
 
 def _tokenizer_json(tokenizer: str | os.PathLike[str] | SerializedTokenizer) -> dict[str, Any]:
     if isinstance(tokenizer, (str, os.PathLike)):
-        file = Path(tokenizer).expanduser()
+        file = Path(os.path.expanduser(tokenizer))
         file = file / "tokenizer.json" if file.is_dir() else file
         if not file.is_file():
             raise FolderError(
