@@ -83,7 +83,7 @@ def make_batches(encoded: EncodedRows, *, pad_id: int, token_budget: int = TOKEN
         full = min(start + max(1, token_budget // width), count)
         # Padding that a cut before row i would save, for the rows from i on.
         saved = (width - lengths[start:full]) * np.arange(full - start, 0, -1)
-        worth = np.flatnonzero(saved > _BATCH_COST)
+        worth = 1 + np.flatnonzero(saved[1:] > _BATCH_COST)  # the longest row always goes in
         stop = start + int(worth[0]) if len(worth) else full
         rows, sizes = order[start:stop], lengths[start:stop]
         columns = np.arange(width, dtype=np.int32)
