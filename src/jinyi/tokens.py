@@ -185,6 +185,10 @@ class Tokenizer:
         )
         self._table = TableTokenizer(backend) if is_context_free(backend) else None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The library forgets `encode_special_tokens` when it is pickled; opening it again sets it.
+        return (_reopen, (self.backend.to_str(), self.max_length))
+
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], *, max_length: int | None = None) -> Tokenizer:
         """Open the tokenizer of a model folder: `tokenizer.json`, or `vocab.txt` where that is all there is.
@@ -204,7 +208,7 @@ class Tokenizer:
             # Tokenizers without a limit state a number like 1e30.
             stated = settings.get("model_max_length")
             usable = isinstance(stated, int | float) and 3 <= stated <= 1 << 20
-            max_length = int(stated) if usable and stated is not None else DEFAULT_MAX_LENGTH
+            max_length = int(stated or 0) if usable else DEFAULT_MAX_LENGTH
         if (folder / "tokenizer.json").is_file():
             tokenizer = cls.from_file(folder / "tokenizer.json", max_length=max_length)
             lowercase, stated_lowercase = tokenizer.lowercase, settings.get("do_lower_case")
@@ -539,6 +543,10 @@ class Tokenizer:
         if not all(tokens):
             index = next(index for index, row in enumerate(tokens) if not row)
             raise empty_error(text(index), where(index))
+
+
+def _reopen(text: str, max_length: int) -> Tokenizer:
+    return Tokenizer(Backend.from_str(text), max_length=max_length)
 
 
 def split_pair(text: str, where: str = "") -> tuple[str, str]:
