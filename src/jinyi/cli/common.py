@@ -1,0 +1,174 @@
+"""What the commands share: options, tables, and the job that streams a file through a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from jinyi.errors import InputError, TruncationWarning
+
+if TYPE_CHECKING:
+    from jinyi.files import PairRow, TextRow
+
+Row = TypeVar("Row", "PairRow", "TextRow")
+
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="Name or folder; default: the shipped model.")
+]
+Input = Annotated[
+    Path | None,
+    typer.Option("--input", "-i", help="txt, tsv, csv, jsonl (also .gz, .xz) or parquet file."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="File for the results. A stopped job started again goes on where it was."
+    ),
+]
+Encoding = Annotated[str, typer.Option(help="Of the input file, for example gb18030.")]
+Truncate = Annotated[str, typer.Option(help="For long texts: warn (cut and count), error or window.")]
+Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
+Threads = Annotated[int | None, typer.Option(help="Processor threads; default: the cores available.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
+
+
+def print_json(value: object) -> None:
+    """Print one JSON line."""
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+    """Print rows aligned by display width: a Chinese character takes two columns."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(name, overflow="fold", no_wrap=number == 0 and len(columns) > 1)
+    for row in rows:
+        table.add_row(*map(Text, row))  # Text: "[b]" in a user's sentence is no markup
+    Console().print(table)
+
+
+def print_note(message: str) -> None:
+    """Print a line for people on standard error."""
+    print(message, file=sys.stderr)
+
+
+@contextmanager
+def quiet_truncation() -> Iterator[None]:
+    """Leave truncation warnings to the command, which prints the totals itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        yield
+
+
+def need_input(given: bool, source: Path | None, what: str) -> None:
+    """Raise InputError unless exactly one of texts and --input is given."""
+    if given == (source is not None):
+        raise InputError(
+            found=f"{what} and --input" if given else f"neither {what} nor --input",
+            expected="one of them",
+            fix="See --help for examples.",
+        )
+
+
+def check_options(truncate: str, *, windows: bool = True) -> None:
+    """Raise InputError for an unknown --truncate before a model is opened."""
+    from jinyi.models.common import check_truncate
+
+    check_truncate(truncate, windows=windows)
+
+
+def run_job(
+    source: Path,
+    output: Path,
+    *,
+    read: Callable[[], Iterator[Row]],
+    compute: Callable[[list[Row]], tuple[bytes, int]],
+    header: Callable[[int], bytes],
+    key: Mapping[str, object],
+    label: str,
+) -> tuple[int, int]:
+    """Stream a file through a model into another file; resumable.
+
+    The input is read twice: once to check every row before any work is done, and once to do it.
+
+    Args:
+        source: the input file.
+        output: the output file.
+        read: yields its rows from the start.
+        compute: the bytes for some rows, and how many texts were cut.
+        header: first bytes of the output, given the number of rows.
+        key: what the result depends on besides the input file.
+        label: what is counted.
+
+    Returns:
+        number of rows, and number of texts cut in this run.
+
+    Raises:
+        InputError: bad rows; nothing is left behind then.
+    """
+    from jinyi.batches import chunks, progress
+    from jinyi.files import BulkOutput
+
+    total = sum(1 for _ in read())
+    cut = 0
+    identity = {**key, "input": file_hash(source)}
+    with BulkOutput(output, key=identity, header=header(total)) as out, progress(label, total) as advance:
+        if out.rows:
+            print_note(f"going on after {out.rows:,} of {total:,} {label}")
+            advance(out.rows)
+        for block in chunks(islice(read(), out.rows, None)):
+            try:
+                data, cut_here = compute(block)
+            except InputError as error:
+                out.discard()
+                place = f"{source}, counting rows from line {block[0].line}"
+                raise InputError(
+                    found=error.found, expected=error.expected, fix=error.fix, where=f"{place}: {error.where}"
+                ) from error
+            out.append(data, len(block))
+            cut += cut_here
+            advance(len(block))
+        out.finish()
+    return total, cut
+
+
+def model_key(path: Path, settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return what a result depends on: version, settings, and the content of the model folder."""
+    from jinyi import __version__
+
+    files = [file for file in path.rglob("*") if file.suffix in (".safetensors", ".json")]
+    hashes = {file.relative_to(path).as_posix(): file_hash(file) for file in sorted(files)}
+    return {"jinyi": __version__, "model": hashes, **settings}
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def finish(summary: Mapping[str, object], as_json: bool) -> None:
+    """Say what a job wrote."""
+    if as_json:
+        print_json(summary)
+        return
+    cut = f", {summary['cut']:,} cut to the model's length" if summary["cut"] else ""
+    print_note(f"{summary['rows']:,} rows -> {summary['output']}{cut}")

@@ -1,0 +1,133 @@
+"""`jinyi embed`: sentence vectors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from jinyi.cli.common import (
+    Device,
+    Encoding,
+    Input,
+    Json,
+    Model,
+    Output,
+    Precision,
+    Threads,
+    Truncate,
+    check_options,
+    finish,
+    model_key,
+    need_input,
+    print_json,
+    print_note,
+    print_table,
+    quiet_truncation,
+    run_job,
+)
+
+
+def embed(
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...")] = None,
+    source: Input = None,
+    output: Output = None,
+    column: Annotated[str | None, typer.Option(help="Column of the text; found by usual names.")] = None,
+    encoding: Encoding = "utf-8",
+    model: Model = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="cls, mean, max or first_last, for folders that do not state it.")
+    ] = None,
+    normalize: Annotated[bool, typer.Option(help="Vectors of length 1.")] = True,
+    prompt_name: Annotated[str | None, typer.Option(help="Named prompt of the model.")] = None,
+    truncate: Truncate = "warn",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Vectors of texts, or of every text in a file, to .npy (float32, one row a text) or .jsonl.
+
+    jinyi embed --input texts.txt --output vectors.npy
+    """
+    need_input(bool(texts), source, "texts")
+    check_options(truncate)
+    from jinyi.errors import InputError
+    from jinyi.files import RowEncoder, npy_header, read_texts
+    from jinyi.models.sentence_encoder import SentenceEncoder
+
+    rows_out = None
+    if source is not None:
+        if output is None:
+            raise InputError(
+                found="--input without --output",
+                expected="a file for the vectors",
+                fix="Give --output vectors.npy or vectors.jsonl.",
+            )
+        if output.suffix != ".npy":
+            rows_out = RowEncoder(output, ["text", "vector"])
+        next(
+            read_texts(source, column=column, encoding=encoding)
+        )  # a bad file is told before a model is opened
+    encoder = SentenceEncoder.load(
+        model, precision=precision, threads=threads, device=device, pooling=pooling
+    )
+
+    def vectors_of(part: list[str]) -> tuple[Any, int]:
+        with quiet_truncation():
+            vectors, report = encoder.encode(
+                part,
+                normalize=normalize,
+                truncate=truncate,
+                prompt_name=prompt_name,
+                show_progress=False,
+                return_report=True,
+            )
+        return vectors, report.cut
+
+    if source is None or output is None:
+        vectors, cut = vectors_of(texts or [])
+        _show(texts or [], vectors, as_json)
+        if cut:
+            print_note(f"{cut:,} of {len(vectors):,} texts were longer than the model reads and were cut")
+        return
+
+    def compute(block: list[Any]) -> tuple[bytes, int]:
+        part = [row.text for row in block]
+        vectors, cut = vectors_of(part)
+        if rows_out is None:
+            return vectors.astype("<f4", copy=False).tobytes(), cut
+        pairs = zip(part, vectors.tolist(), strict=True)
+        return rows_out.encode({"text": text, "vector": vector} for text, vector in pairs), cut
+
+    settings = {
+        "command": "embed",
+        "column": column,
+        "pooling": pooling,
+        "normalize": normalize,
+        "prompt_name": prompt_name,
+        "truncate": truncate,
+        **encoder.info(),
+    }
+    total, cut = run_job(
+        source,
+        output,
+        read=lambda: read_texts(source, column=column, encoding=encoding),
+        compute=compute,
+        header=lambda rows: npy_header(rows, encoder.dimension) if rows_out is None else rows_out.header(),
+        key=model_key(encoder.path, settings),
+        label="texts",
+    )
+    finish({"output": str(output), "rows": total, "dimension": encoder.dimension, "cut": cut}, as_json)
+
+
+def _show(texts: list[str], vectors: Any, as_json: bool) -> None:
+    if as_json:
+        for text, vector in zip(texts, vectors.tolist(), strict=True):
+            print_json({"text": text, "vector": vector})
+        return
+    rows = [
+        [" ".join(f"{value:+.3f}" for value in vector[:4]) + " ...", text]
+        for text, vector in zip(texts, vectors, strict=True)
+    ]
+    print_table([f"vector ({vectors.shape[1]} numbers)", "text"], rows)

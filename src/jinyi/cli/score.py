@@ -1,0 +1,140 @@
+"""`jinyi score`: P(similar) of pairs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from jinyi.cli.common import (
+    Device,
+    Encoding,
+    Input,
+    Json,
+    Model,
+    Output,
+    Precision,
+    Threads,
+    Truncate,
+    check_options,
+    finish,
+    model_key,
+    need_input,
+    print_json,
+    print_note,
+    print_table,
+    quiet_truncation,
+    run_job,
+)
+
+
+def score(
+    first: Annotated[str | None, typer.Argument(metavar="A", help='A text, or "a[SEP]b".')] = None,
+    second: Annotated[str | None, typer.Argument(metavar="B", help="The other text.")] = None,
+    source: Input = None,
+    output: Output = None,
+    columns: Annotated[
+        str | None, typer.Option(help="The two columns of the pair, as texta,textb; found by usual names.")
+    ] = None,
+    encoding: Encoding = "utf-8",
+    model: Model = None,
+    symmetric: Annotated[
+        bool, typer.Option(help="Average both orders, or read the pair once as given.")
+    ] = True,
+    truncate: Truncate = "warn",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """P(similar) of two texts, or of every pair in a file.
+
+    jinyi score 怎么改密码 如何修改登录密码
+
+    jinyi score --input pairs.tsv --output scores.jsonl
+    """
+    need_input(first is not None, source, "texts")
+    check_options(truncate, windows=False)
+    from jinyi.files import RowEncoder, read_pairs
+    from jinyi.models.pair_scorer import PairScorer
+
+    names = _two_columns(columns)
+    encoder = RowEncoder(output, ["texta", "textb", "score"]) if output else None
+    if source is not None:
+        next(
+            read_pairs(source, columns=names, encoding=encoding)
+        )  # a bad file is told before a model is opened
+    scorer = PairScorer.load(model, precision=precision, threads=threads, device=device)
+
+    def predict(pairs: Any) -> tuple[list[dict[str, Any]], int]:
+        with quiet_truncation():
+            values, report = scorer.predict(pairs, symmetric=symmetric, truncate=truncate, return_report=True)
+        rows = zip(pairs, values.tolist(), strict=True)
+        return [{"texta": a, "textb": b, "score": round(value, 6)} for (a, b), value in rows], report.cut
+
+    if source is None:
+        from jinyi.models.pair_scorer import as_pairs
+
+        pairs, _ = as_pairs(first if second is None else (first, second))
+        rows, cut = predict(pairs)
+        _show(rows, cut, as_json)
+        return
+    if output is None or encoder is None:
+        from jinyi.batches import chunks
+
+        for block in chunks(read_pairs(source, columns=names, encoding=encoding)):
+            rows, cut = predict([(row.a, row.b) for row in block])
+            _show(rows, cut, as_json)
+        return
+
+    def compute(block: list[Any]) -> tuple[bytes, int]:
+        rows, cut = predict([(row.a, row.b) for row in block])
+        return encoder.encode(rows), cut
+
+    total, cut = run_job(
+        source,
+        output,
+        read=lambda: read_pairs(source, columns=names, encoding=encoding),
+        compute=compute,
+        header=lambda rows: encoder.header(),
+        key=model_key(
+            scorer.path,
+            {
+                "command": "score",
+                "columns": names,
+                "symmetric": symmetric,
+                "truncate": truncate,
+                **scorer.info(),
+            },
+        ),
+        label="pairs",
+    )
+    finish({"output": str(output), "rows": total, "cut": cut}, as_json)
+
+
+def _two_columns(columns: str | None) -> tuple[str, str] | None:
+    if columns is None:
+        return None
+    from jinyi.errors import InputError, shorten
+
+    names = [name.strip() for name in columns.replace("，", ",").split(",")]
+    if len(names) != 2 or not all(names):
+        raise InputError(
+            found=shorten(columns),
+            expected="two names joined by a comma",
+            fix="For example --columns question1,question2.",
+            where="--columns",
+        )
+    return names[0], names[1]
+
+
+def _show(rows: list[dict[str, Any]], cut: int, as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            print_json(row)
+    else:
+        print_table(
+            ["P(similar)", "A", "B"], [[f"{row['score']:.4f}", row["texta"], row["textb"]] for row in rows]
+        )
+    if cut:
+        print_note(f"{cut:,} of {len(rows):,} pairs were longer than the model reads and were cut")

@@ -1,0 +1,1 @@
+"""The three model classes: sentence vectors, pair similarity, topics."""

@@ -1,0 +1,64 @@
+"""Golden sentences: inputs a model folder carries with their outputs, so that a damaged copy is noticed at load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from jinyi.errors import InputError
+from jinyi.folder import Golden, read_folder
+from jinyi.models.common import Source
+from jinyi.models.pair_scorer import PairScorer
+from jinyi.models.sentence_encoder import SentenceEncoder
+from jinyi.models.topic_classifier import DEFAULT_PROMPT, label_log_probs, word_ids
+from jinyi.runtime import Head
+from jinyi.tokens import Tokenizer
+
+TEXTS = (
+    "怎么修改登录密码？",
+    "这家店的面条很好吃，就是排队太久。",
+    "主队在加时赛里以3比2险胜，球迷们唱着歌走出球场。",
+)
+PAIRS = (
+    ("怎么修改登录密码？", "登录密码在哪里改"),
+    ("今天的风很大", "明天我要去图书馆还书"),
+    ("他把书借给了我。", "我把书借给了他。"),
+)
+WORDS = ("体育", "生活", "问答")
+
+
+def make_golden(path: Path) -> Golden:
+    """Compute the golden outputs of a finished folder, in float32; pass this as `golden=` to `write_folder`.
+
+    Args:
+        path: the folder; task embed, pair, topic or mlm.
+
+    Raises:
+        InputError: a folder of another task.
+    """
+    folder = read_folder(path)
+    tokenizer = Tokenizer.from_folder(
+        folder.tokenizer_file.parent, max_length=folder.config.max_position_embeddings
+    )
+    source = Source(folder, tokenizer, precision="float32")
+    if folder.task == "embed":
+        vectors = SentenceEncoder(source).encode(TEXTS, normalize=folder.normalize, prompt="")
+        return Golden("vectors", TEXTS, vectors)
+    if folder.task == "pair":
+        return Golden("scores", PAIRS, PairScorer(source).predict(list(PAIRS), symmetric=False))
+    if folder.task not in ("topic", "mlm"):
+        raise InputError(
+            found=f"a folder of task {folder.task!r}",
+            expected="embed, pair, topic or mlm",
+            fix="Write this folder without golden sentences.",
+            where=str(path),
+        )
+    words = folder.labels[:3] or WORDS
+    prompt = folder.prompts.get(folder.default_prompt_name or "", DEFAULT_PROMPT)
+    ids = [np.asarray(word_ids(source, word), np.int64) for word in words]
+    known = np.unique(np.concatenate(ids))
+    engine = source.engine(Head("mlm", label_ids=known, log_normalizer=True))
+    columns = [np.searchsorted(known, value) for value in ids]
+    values, _ = label_log_probs(source, engine, list(TEXTS), columns, prompt, "report")
+    return Golden("log_probs", TEXTS, values, labels=tuple(words), prompt=prompt)

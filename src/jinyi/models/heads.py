@@ -1,0 +1,153 @@
+"""Heads of a fitted topic classifier: they turn sentence vectors into class probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jinyi.models.common import FloatArray, normalise_rows
+from jinyi.models.logistic import fit_logistic
+from jinyi.models.whitening import Whitening
+
+DECIDERS = ("prototype", "nearest", "knn")
+_TEMPERATURE = 0.05  # of cosines, as in SimCSE's loss: cosines differ by a few hundredths between classes
+_ROWS = 4096  # texts compared with all references at a time
+
+
+def softmax(scores: npt.NDArray[Any]) -> FloatArray:
+    """Return the softmax of each row, float32."""
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True), dtype=np.float64)
+    values: FloatArray = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """Multinomial logistic regression on standardised vectors.
+
+    Args:
+        weight: float32 [classes, d].
+        bias: float32 [classes].
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+
+    @classmethod
+    def fit(cls, vectors: FloatArray, targets: npt.NDArray[np.int64], classes: int, C: float) -> LinearHead:
+        """Fit on vectors [n, d] with class numbers [n]; C as in scikit-learn."""
+        mean = vectors.mean(axis=0, dtype=np.float64)
+        scale = vectors.std(axis=0, dtype=np.float64)
+        scale[scale == 0] = 1.0
+        weight, bias = fit_logistic((vectors - mean) / scale, targets, classes, C=C)
+        weight /= scale
+        return cls(weight.astype(np.float32), (bias - weight @ mean).astype(np.float32))
+
+    def proba(self, vectors: FloatArray) -> FloatArray:
+        """Return class probabilities, float32 [n, classes]."""
+        return softmax(vectors @ self.weight.T + self.bias)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what `from_arrays` needs."""
+        return {"weight": self.weight, "bias": self.bias}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]) -> LinearHead:
+        """Rebuild a saved head."""
+        return cls(arrays["weight"], arrays["bias"])
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceHead:
+    """Compares a vector with labelled reference vectors by cosine, whitened or not (the TCBert protocol).
+
+    Args:
+        references: float32 [m, k], of length 1: the training vectors, or one mean per class.
+        targets: int64 [m], class number of each reference.
+        classes: number of classes.
+        decider: "prototype" and "nearest" take the softmax over each class's best cosine; "knn" lets the
+            `neighbors` nearest vote with weights softmax(-distance).
+        neighbors: voters of "knn".
+        kernel: float32 [d, k] of the whitening, or None.
+        mean: float32 [d] of the whitening, or None.
+    """
+
+    references: FloatArray
+    targets: npt.NDArray[np.int64]
+    classes: int
+    decider: str
+    neighbors: int
+    kernel: FloatArray | None = None
+    mean: FloatArray | None = None
+
+    @classmethod
+    def fit(
+        cls,
+        vectors: FloatArray,
+        targets: npt.NDArray[np.int64],
+        classes: int,
+        *,
+        decider: str,
+        neighbors: int,
+        whitening: int | None,
+    ) -> ReferenceHead:
+        """Take vectors [n, d] with class numbers [n] as references; whiten to `whitening` columns if given."""
+        kernel = mean = None
+        if whitening is not None:
+            fitted = Whitening(whitening).fit(vectors)
+            kernel, mean = fitted.kernel_, fitted.mean_
+            vectors = fitted.transform(vectors)
+        units = normalise_rows(np.array(vectors, np.float32))
+        if decider == "prototype":
+            sums = np.zeros((classes, units.shape[1]), np.float32)
+            np.add.at(sums, targets, units)
+            units, targets = normalise_rows(sums), np.arange(classes)
+        return cls(units, targets, classes, decider, neighbors, kernel, mean)
+
+    def proba(self, vectors: FloatArray) -> FloatArray:
+        """Return class probabilities, float32 [n, classes]."""
+        parts = [self._proba(vectors[start : start + _ROWS]) for start in range(0, len(vectors), _ROWS)]
+        return np.concatenate(parts) if parts else np.empty((0, self.classes), np.float32)
+
+    def _proba(self, vectors: FloatArray) -> FloatArray:
+        if self.kernel is not None and self.mean is not None:
+            vectors = np.matmul(vectors - self.mean, self.kernel)
+        cosines: FloatArray = np.matmul(normalise_rows(np.array(vectors, np.float32)), self.references.T)
+        if self.decider == "knn":
+            voters = min(self.neighbors, len(self.targets))
+            near = np.argpartition(-cosines, voters - 1, axis=1)[:, :voters]
+            near_cosines = np.take_along_axis(cosines, near, axis=1)
+            votes = softmax(-np.sqrt(np.maximum(2.0 - 2.0 * near_cosines, 0.0)))
+            result = np.zeros((len(vectors), self.classes), np.float32)
+            np.add.at(result, (np.arange(len(vectors))[:, None], self.targets[near]), votes)
+            return result
+        best = np.full((len(vectors), self.classes), -1.0, np.float32)
+        for number in range(self.classes):
+            best[:, number] = cosines[:, self.targets == number].max(axis=1)
+        return softmax(best / _TEMPERATURE)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what `from_arrays` needs besides the settings."""
+        arrays: dict[str, npt.NDArray[Any]] = {"references": self.references, "targets": self.targets}
+        if self.kernel is not None and self.mean is not None:
+            arrays |= {"kernel": self.kernel, "mean": self.mean}
+        return arrays
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]
+    ) -> ReferenceHead:
+        """Rebuild a saved head."""
+        return cls(
+            arrays["references"],
+            arrays["targets"],
+            int(settings["classes"]),
+            str(settings["decider"]),
+            int(settings["neighbors"]),
+            arrays.get("kernel"),
+            arrays.get("mean"),
+        )

@@ -1,0 +1,254 @@
+"""Pair similarity by a cross-encoder: both texts are read together, P(similar) comes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from jinyi.errors import InputError, shorten
+from jinyi.folder import Golden
+from jinyi.models.common import (
+    FloatArray,
+    Source,
+    as_list,
+    check_golden,
+    check_truncate,
+    compute_once,
+    run_rows,
+    warn_cut,
+)
+from jinyi.runtime import Head
+from jinyi.text import check_text
+from jinyi.tokens import TruncationReport, split_pair
+
+SEPARATOR = "[SEP]"
+SegmentIds = Literal["pair", "zeros"]
+
+
+class PairScorer:
+    """Says how likely two sentences mean the same.
+
+    Open one with `PairScorer.load`. A cross-encoder reads (a, b) and (b, a) differently; by default both orders are
+    scored and their logits averaged, so that the score does not depend on the order.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._similar = source.folder.similar
+        self._engine = source.engine(Head("classes"))
+        check_golden(source, self._engine, self._golden_scores, "scores")
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        precision: str = "auto",
+        threads: int | None = None,
+        device: str = "cpu",
+        similar_label: int | str | None = None,
+    ) -> PairScorer:
+        """Open a model.
+
+        Args:
+            model: None for the shipped one, a name (`jinyi models list`) or a folder; one or two outputs as a rule.
+            precision: "float32", "bfloat16", "int8", or "auto" for float32.
+            threads: processor threads; None takes the cores really available.
+            device: "cpu" or "cuda" (extra `train`).
+            similar_label: index or name of the output that means similar, where the folder's labels do not tell.
+
+        Raises:
+            ModelNotFoundError: no such model on this disk.
+            FolderError: the folder is incomplete or damaged, is no pair model, or its golden pairs come out
+                differently.
+        """
+        return cls(
+            Source.open(
+                model,
+                "pair",
+                as_task="pair",
+                similar_label=similar_label,
+                precision=precision,
+                threads=threads,
+                device=device,
+            )
+        )
+
+    @property
+    def max_length(self) -> int:
+        """Tokens read of a pair, [CLS] and both [SEP] included."""
+        return self._source.folder.max_length
+
+    @property
+    def path(self) -> Path:
+        """The model's folder."""
+        return self._source.folder.path
+
+    def info(self) -> dict[str, Any]:
+        """Return what runs where: device, precision, threads, streams and why."""
+        return self._engine.info()
+
+    def predict(
+        self,
+        pairs: Any,
+        *,
+        symmetric: bool = True,
+        raw_scores: bool = False,
+        segment_ids: SegmentIds = "pair",
+        truncate: str = "warn",
+        show_progress: bool | None = None,
+        return_report: bool = False,
+    ) -> Any:
+        """Return P(similar) of pairs.
+
+        Args:
+            pairs: one pair `(a, b)`, one string `"a[SEP]b"`, or a list of either. A list of exactly two strings
+                without "[SEP]" is one pair.
+            symmetric: average the logits of both orders; False reads the pair once as given, in half the time.
+            raw_scores: return logits, log(P / (1 - P)), in place of P.
+            segment_ids: "pair" marks the second text by segment 1, as the models were trained; "zeros" gives all
+                tokens segment 0, as ModelScope's pipeline does for one-string pairs.
+            truncate: what happens to pairs longer than `max_length`: "warn" cuts the longer side first and gives
+                one TruncationWarning with the count, "error" refuses them. There are no windows: a part of one text
+                against a part of the other answers another question.
+            show_progress: True, False, or None for a bar on a terminal when it takes more than a second.
+            return_report: also return a TruncationReport: how many pairs were cut, which, by how much.
+
+        Returns:
+            float32 [n] in [0, 1]; a float for one pair. With `return_report` a tuple of it and the report.
+
+        Raises:
+            InputError: not a pair, a side missing or empty, a pair too long with truncate="error"; names the row.
+        """
+        checked, single = as_pairs(pairs)
+        logits, report = self._logits(checked, symmetric, segment_ids, truncate, show_progress)
+        warn_cut(report, truncate, self.max_length, windows=False)
+        values = logits if raw_scores else sigmoid(logits)
+        result = float(values[0]) if single else values
+        return (result, report) if return_report else result
+
+    def rank(
+        self, query: str, documents: Iterable[str], top_k: int | None = None, *, truncate: str = "warn"
+    ) -> list[dict[str, Any]]:
+        """Return documents by how similar they are to a query, best first.
+
+        Args:
+            query: one text.
+            documents: texts to compare it with.
+            top_k: number of results; None returns all.
+            truncate: as in `predict`.
+
+        Returns:
+            list of {"corpus_id": place in `documents`, "score": P(similar), "text": the document}; equal scores
+            keep the order of `documents`.
+
+        Raises:
+            InputError: as `predict`, or `top_k` is not a positive number.
+        """
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise InputError(
+                found=shorten(top_k),
+                expected="a whole number from 1",
+                fix="Leave it out for all.",
+                where="top_k",
+            )
+        question = check_text(query, "query")
+        texts = as_list(documents, "documents") if not isinstance(documents, str) else [documents]
+        pairs = [(question, check_text(text, f"document {row}")) for row, text in enumerate(texts)]
+        logits, report = self._logits(pairs, True, "pair", truncate, None)
+        warn_cut(report, truncate, self.max_length, windows=False)
+        scores = sigmoid(logits)
+        order = np.argsort(-logits, kind="stable")[:top_k]
+        return [{"corpus_id": int(row), "score": float(scores[row]), "text": texts[row]} for row in order]
+
+    def _golden_scores(self, golden: Golden) -> FloatArray:
+        pairs = [(str(pair[0]), str(pair[1])) for pair in golden.inputs]
+        return sigmoid(self._logits(pairs, False, "pair", "warn", False)[0])
+
+    def _logits(
+        self,
+        pairs: list[tuple[str, str]],
+        symmetric: bool,
+        segment_ids: SegmentIds,
+        truncate: str,
+        show_progress: bool | None,
+    ) -> tuple[FloatArray, TruncationReport]:
+        check_truncate(truncate, windows=False)
+        tokenizer = self._source.tokenizer
+
+        def compute(part: list[tuple[str, str]]) -> tuple[FloatArray, TruncationReport]:
+            both = part + [(b, a) for a, b in part] if symmetric else part
+            encoded = tokenizer.encode_pairs(
+                both, max_length=self.max_length, truncate="report", segment_ids=segment_ids
+            )
+            logits = self._similar_logit(run_rows(self._engine, encoded, tokenizer.pad_id))
+            report = encoded.report
+            if symmetric:
+                logits = logits.reshape(2, -1).mean(axis=0)
+                once = report.rows < len(part)
+                report = TruncationReport(len(part), report.rows[once], report.lost[once])
+            return logits, report
+
+        # With both orders averaged, (a, b) and (b, a) are one question.
+        keys = [(a, b) if a <= b else (b, a) for a, b in pairs] if symmetric else pairs
+        return compute_once(
+            keys,
+            (),
+            compute,
+            truncate=truncate,
+            max_length=self.max_length,
+            label="pairs",
+            show_progress=show_progress,
+        )
+
+    def _similar_logit(self, logits: FloatArray) -> FloatArray:
+        """Log-odds of "similar": the output itself, or its distance to the log-sum of the others."""
+        similar = logits[:, self._similar]
+        if logits.shape[1] == 1:
+            return similar
+        others: FloatArray = np.logaddexp.reduce(np.delete(logits, self._similar, axis=1), axis=1)
+        return similar - others
+
+
+def sigmoid(logits: FloatArray) -> FloatArray:
+    """Return 1 / (1 + exp(-logits)), without overflow."""
+    small = np.exp(-np.abs(logits, dtype=np.float64))
+    values: npt.NDArray[np.float32] = (np.where(logits >= 0, 1.0, small) / (1.0 + small)).astype(np.float32)
+    return values
+
+
+def as_pairs(pairs: Any) -> tuple[list[tuple[str, str]], bool]:
+    """Return pairs as a checked list, and whether it was a single one; forms as in `PairScorer.predict`.
+
+    Raises:
+        InputError: not a pair, or a side missing or empty; names the row.
+    """
+    if isinstance(pairs, str):
+        return [_as_pair(pairs, "pair")], True
+    rows = as_list(pairs, "pairs")
+    if len(rows) == 2 and all(isinstance(side, str) for side in rows):
+        strings = isinstance(pairs, tuple) or not any(SEPARATOR in side for side in rows)
+        if strings:
+            return [_as_pair(tuple(rows), "pair")], True
+    return [_as_pair(pair, f"row {row}") for row, pair in enumerate(rows)], False
+
+
+def _as_pair(pair: Any, where: str) -> tuple[str, str]:
+    if isinstance(pair, str):
+        first, second = split_pair(pair, where)
+    elif isinstance(pair, (tuple, list, np.ndarray)) and len(pair) == 2:
+        first, second = pair
+    else:
+        size = f" of {len(pair)}" if isinstance(pair, (tuple, list, np.ndarray)) else ""
+        raise InputError(
+            found=f"{shorten(pair)}, a {type(pair).__name__}{size}",
+            expected='two texts (a, b), or one string "a[SEP]b"',
+            fix="Give both sides of the pair.",
+            where=where,
+        )
+    return check_text(first, f"{where}, first text"), check_text(second, f"{where}, second text")

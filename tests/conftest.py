@@ -1,0 +1,49 @@
+"""Settings of every test run: no network, no warning unseen, and small random models as fixtures."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "offline"))
+
+# Before anything else is imported: child processes find the same block through PYTHONPATH.
+_LOG = tempfile.NamedTemporaryFile(prefix="jinyi-sockets-", suffix=".log", delete=False)  # noqa: SIM115
+os.environ["JINYI_SOCKET_LOG"] = _LOG.name
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(HERE / "offline"), os.environ.get("PYTHONPATH")])
+)
+
+import importlib  # noqa: E402
+
+sys.modules.pop("sitecustomize", None)  # an interpreter may have one of its own
+importlib.import_module("sitecustomize")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    _LOG.close()
+    attempts = Path(_LOG.name).read_text(encoding="utf-8")
+    os.unlink(_LOG.name)
+    if attempts:
+        print(f"\nSomething tried to use the network:\n{attempts}", file=sys.stderr)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def small_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small random models: embed, pair, pair1, topic, megatron."""
+    from small_models import MEGATRON, write_small
+
+    root = tmp_path_factory.mktemp("models")
+    write_small(root / "embed")
+    write_small(root / "pair", "pair", outputs=2, labels=["not similar", "similar"])
+    write_small(root / "pair1", "pair", outputs=1)
+    write_small(root / "topic", "topic", labels=["体育", "财经"])
+    write_small(root / "classes", "classes", outputs=3, labels=["体育", "财经", "新闻"])
+    write_small(root / "megatron", config=MEGATRON)
+    return root
