@@ -1,0 +1,93 @@
+"""What the fine-tuning scripts share: loading the pretrained encoder, padded batches, the clock schedule, dev scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from jinyi.config import EncoderConfig
+from jinyi.runtime.torch_encoder import MlmHead, TorchEncoder
+
+PAD, UNK, CLS, SEP, MASK = range(5)
+
+
+def load(path: Path, dropout: float) -> tuple[TorchEncoder, MlmHead, EncoderConfig]:
+    """Encoder and MLM head of a pretraining or fine-tuning checkpoint, with dropout set for fine-tuning."""
+    state = torch.load(path, weights_only=True)
+    raw = {**state["config"], "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
+    config = EncoderConfig.from_dict(raw)
+    encoder, head = TorchEncoder(config), MlmHead(config)
+    encoder.load_state_dict(state["encoder"])
+    if "head" in state:
+        head.load_state_dict(state["head"])
+    return encoder, head, config
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer with control tokens typed in texts kept as text."""
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+    """Ids [B, L] and lengths [B] (None when all rows are equally long)."""
+    lengths = [len(row) for row in rows]
+    longest = max(lengths)
+    ids = np.full((len(rows), longest), PAD, np.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+    return torch.from_numpy(ids), None if min(lengths) == longest else torch.tensor(lengths)
+
+
+def bucketed(lengths: np.ndarray, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Batches of `size` rows of nearly equal length that cover all rows once, in random order."""
+    order = np.lexsort((rng.random(len(lengths)), lengths // 4))
+    plan = [order[i : i + size] for i in range(0, len(order), size)]
+    rng.shuffle(plan)
+    return plan
+
+
+class Clock:
+    """Learning-rate factor that follows the wall clock: linear warm-up over `warmup` of the time, linear decay to 0."""
+
+    def __init__(self, minutes: float, warmup: float = 0.06) -> None:
+        self.began, self.minutes, self.warmup = time.time(), minutes, warmup
+
+    @property
+    def done(self) -> float:
+        return (time.time() - self.began) / (60 * self.minutes)
+
+    def set(self, optimizer: torch.optim.Optimizer, lr: float) -> None:
+        factor = min(self.done / self.warmup + 0.01, 1.0) * max(1 - self.done, 0.0)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * factor * group.get("scale", 1.0)
+
+
+def vectors(encoder: TorchEncoder, ids: Sequence[Sequence[int]], size: int = 64) -> np.ndarray:
+    """L2-normalised [CLS] vectors of tokenised texts, order kept; float32 [n, hidden]."""
+    order = np.argsort([len(row) for row in ids], kind="stable")
+    out = np.zeros((len(ids), encoder.config.hidden_size), np.float32)
+    encoder.eval()
+    with torch.no_grad():
+        for i in range(0, len(order), size):
+            take = order[i : i + size]
+            states = encoder(*pad([ids[j] for j in take]))[-1][:, 0]
+            out[take] = torch.nn.functional.normalize(states, dim=-1).numpy()
+    encoder.train()
+    return out
+
+
+def parameters(*modules: torch.nn.Module) -> Iterator[dict]:
+    """AdamW groups: weight decay on matrices only."""
+    named = [item for module in modules for item in module.named_parameters()]
+    matrix = [p for n, p in named if p.ndim > 1 and "embeddings" not in n]
+    other = [p for n, p in named if not (p.ndim > 1 and "embeddings" not in n)]
+    yield {"params": matrix, "weight_decay": 0.01}
+    yield {"params": other, "weight_decay": 0.0}

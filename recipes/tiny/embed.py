@@ -1,0 +1,145 @@
+"""Contrastive training of jinyi-tiny-embed: raw [CLS] vectors, cosine.
+
+    python recipes/tiny/embed.py DATA TOKENIZER.json PRETRAINED.pt OUTPUT.pt --minutes 15
+
+Each step takes pairs of one set. Graded or binary labels give CoSENT (order every pair of pairs by label; lambda 20);
+pairs labelled similar give the supervised SimCSE loss (temperature 0.05) against all other sentences of the batch,
+equal texts masked. Triplets and inference pairs (entailment against contradiction) enter with their hard negatives.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import common
+import data
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+from torch.nn import functional as F
+
+SCALE = 20.0
+LONGEST = 96
+
+
+def cosent(cosines: Tensor, labels: Tensor) -> Tensor:
+    """log(1 + sum over label_i > label_j of exp(20 (cos_j - cos_i))) (Su 2022)."""
+    gaps = SCALE * (cosines[None, :] - cosines[:, None])
+    ordered = gaps[labels[:, None] > labels[None, :]]
+    return torch.logsumexp(torch.cat((torch.zeros(1), ordered)), 0)
+
+
+def info_nce(a: Tensor, b: Tensor, negatives: Tensor, keys_a: Tensor, keys_b: Tensor, keys_n: Tensor) -> Tensor:
+    """Supervised SimCSE: each a_i against its b_i, all b_j and all hard negatives; texts equal to b_i are masked."""
+    pool, keys = torch.cat((b, negatives)), torch.cat((keys_b, keys_n))
+    logits = SCALE * a @ pool.T
+    same = (keys[None, :] == keys_b[:, None]) | (keys[None, :] == keys_a[:, None])
+    same[torch.arange(len(a)), torch.arange(len(a))] = False
+    return F.cross_entropy(logits.masked_fill(same, -1e4), torch.arange(len(a)))
+
+
+def sets(source: Path) -> list[tuple[str, list[tuple[str, str]], list[float], bool]]:
+    """(name, pairs, labels, whether label 1 means the same) of every training set."""
+    out = []
+    for name in data.PAIRS:
+        rows = data.rows(source, name, "train")
+        labels = [float(r.get("score", r.get("label"))) for r in rows]
+        out.append((name, [(r["texta"], r["textb"]) for r in rows], labels, name not in ("stsb", "pawsx", "qbqtc")))
+    for name in data.NLI:
+        rows = data.rows(source, name, "train")
+        grade = {"entailment": 1.0, "neutral": 0.5, "contradiction": 0.0}
+        out.append((name, [(r["premise"], r["hypothesis"]) for r in rows], [grade[r["label"]] for r in rows], True))
+    rows = data.rows(source, "triclue", "train")
+    pairs = [(r["anchor"], r[side]) for r in rows for side in ("positive", "negative")]
+    out.append(("triclue", pairs, [1.0, 0.0] * len(rows), True))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("start", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=4e-4)
+    parser.add_argument("--dropout", type=float, default=0.05)
+    parser.add_argument("--nce", type=float, default=0.5, help="weight of the in-batch loss beside CoSENT")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    tokenizer = common.open_tokenizer(args.tokenizer)
+    tokenizer.enable_truncation(LONGEST)
+    encoder, _, config = common.load(args.start, args.dropout)
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return [e.ids for e in tokenizer.encode_batch(texts)]
+
+    train = []
+    for name, pairs, labels, same in sets(args.data):
+        a, b = encode([p[0] for p in pairs]), encode([p[1] for p in pairs])
+        train.append((name, pairs, a, b, np.array(labels, np.float32), same))
+    boost = {"bq": 2.0, "lcqmc": 2.0, "stsb": 3.0, "pawsx": 3.0, "cinlid": 0.4, "atec_ccks": 0.5}
+    weights = np.array([len(labels) ** 0.5 * boost.get(name, 1.0) for name, *_, labels, _ in train])
+    print({name: f"{w:.3f}" for (name, *_), w in zip(train, weights / weights.sum(), strict=True)}, flush=True)
+    dev = []
+    for name in data.PAIRS:
+        rows = data.rows(args.data, name, "dev")[:1000]
+        dev.append((name, encode([r["texta"] for r in rows]), encode([r["textb"] for r in rows]),
+                    [float(r.get("score", r.get("label"))) for r in rows]))  # fmt: skip
+
+    def evaluate() -> float:
+        scores = {}
+        for name, a, b, labels in dev:
+            both = common.vectors(encoder, a + b)
+            scores[name] = 100 * spearmanr((both[: len(a)] * both[len(a) :]).sum(1), labels).statistic
+        mean = float(np.mean(list(scores.values())))
+        print(f"dev {mean:.2f}  " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items()), flush=True)
+        return mean
+
+    def save() -> None:
+        torch.save({"encoder": encoder.state_dict(), "config": config.to_dict()}, args.output)
+
+    evaluate()
+    optimizer = torch.optim.AdamW(common.parameters(encoder), lr=args.lr, betas=(0.9, 0.98), fused=True)
+    clock, plans, step, total, next_eval = common.Clock(args.minutes), {}, 0, 0.0, 0.33
+    encoder.train()
+    while clock.done < 1:
+        clock.set(optimizer, args.lr)
+        k = int(rng.choice(len(train), p=weights / weights.sum()))
+        _, pairs, a, b, labels, same = train[k]
+        if not plans.get(k):
+            lengths = np.array([max(len(x), len(y)) for x, y in zip(a, b, strict=True)])
+            plans[k] = common.bucketed(lengths, args.pairs, rng)
+        take = plans[k].pop()
+        states = encoder(*common.pad([a[i] for i in take] + [b[i] for i in take]))[-1][:, 0]
+        u, v = F.normalize(states, dim=-1).split(len(take))
+        label = torch.from_numpy(labels[take])
+        loss = cosent((u * v).sum(1), label)
+        positive, negative = label == 1, label == 0
+        if same and positive.sum() > 1:
+            keys = torch.tensor([[hash(pairs[i][0]), hash(pairs[i][1])] for i in take])
+            loss = loss + args.nce * info_nce(
+                u[positive], v[positive], v[negative], keys[positive, 0], keys[positive, 1], keys[negative, 1]
+            )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        step, total = step + 1, total + loss.item()
+        if step % 100 == 0:
+            print(f"{step} {clock.done:.0%} loss {total / 100:.3f}", flush=True)
+            total = 0.0
+        if clock.done > next_eval:
+            next_eval += 0.33
+            evaluate()
+            save()
+    evaluate()
+    save()
+
+
+if __name__ == "__main__":
+    main()

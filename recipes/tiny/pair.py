@@ -1,0 +1,149 @@
+"""Training of jinyi-tiny-pair: a cross-encoder with one logit, sigmoid = P(similar).
+
+    python recipes/tiny/pair.py DATA TOKENIZER.json START.pt OUTPUT.pt --minutes 15
+
+[CLS] a [SEP] b [SEP] with segments 0/1, BERT's pooler, a linear layer to one logit, binary cross-entropy. Every pair is
+seen in a random order of its sides. START is the embedding model: an intermediate task on sentence meaning, as the
+published -pair models have one. QBQTC enters with its ends only (0 = different, 2 = similar), STS-B by score / 5.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import common
+import data
+import numpy as np
+import torch
+from sklearn.metrics import f1_score, roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jinyi.config import EncoderConfig
+from jinyi.runtime.torch_encoder import TorchEncoder, initialize
+
+LONGEST = 128
+
+
+class PairHead(nn.Module):
+    """BERT's pooler and a linear layer to one logit."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+        self.classifier = nn.Linear(config.hidden_size, 1)
+        self.apply(initialize)
+
+    def forward(self, first: Tensor) -> Tensor:
+        return self.classifier(torch.tanh(self.pooler(first)))[:, 0]
+
+
+def target(name: str, row: dict) -> float | None:
+    if name == "stsb":
+        return row["score"] / 5
+    if name == "qbqtc":
+        return {0: 0.0, 1: None, 2: 1.0}[row["label"]]
+    return float(row["label"])
+
+
+def join(a: list[int], b: list[int]) -> tuple[list[int], int]:
+    return [common.CLS, *a, common.SEP, *b, common.SEP], len(a) + 2
+
+
+def logits(encoder: TorchEncoder, head: PairHead, sides: list[tuple[list[int], list[int]]]) -> Tensor:
+    joined = [join(a, b) for a, b in sides]
+    ids, lengths = common.pad([row for row, _ in joined])
+    segments = torch.zeros_like(ids)
+    for i, (row, split) in enumerate(joined):
+        segments[i, split : len(row)] = 1
+    return head(encoder(ids, lengths, segments)[-1][:, 0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("start", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--dropout", type=float, default=0.05)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    tokenizer = common.open_tokenizer(args.tokenizer)
+    tokenizer.enable_truncation(LONGEST // 2 - 2)
+    encoder, _, config = common.load(args.start, args.dropout)
+    head = PairHead(config)
+
+    def encode(rows: list[dict]) -> list[tuple[list[int], list[int]]]:
+        a = tokenizer.encode_batch([r["texta"] for r in rows], add_special_tokens=False)
+        b = tokenizer.encode_batch([r["textb"] for r in rows], add_special_tokens=False)
+        return [(x.ids, y.ids) for x, y in zip(a, b, strict=True)]
+
+    sides, targets, weights = [], [], []
+    boost = {"bq": 2.0, "lcqmc": 2.0, "atec": 0.6, "pawsx": 2.0}
+    for name in data.PAIRS:
+        rows = [r for r in data.rows(args.data, name, "train") if target(name, r) is not None]
+        sides += encode(rows)
+        targets += [target(name, r) for r in rows]
+        weights += [boost.get(name, 1.0)] * len(rows)
+    lengths = np.array([len(a) + len(b) for a, b in sides])
+    dev = []
+    for name in data.PAIRS:
+        rows = [r for r in data.rows(args.data, name, "dev") if name not in ("stsb", "qbqtc")][:1000]
+        if rows:
+            dev.append((name, encode(rows), np.array([r["label"] for r in rows])))
+
+    def evaluate() -> None:
+        encoder.eval()
+        line = []
+        with torch.no_grad():
+            for name, pairs, labels in dev:
+                scores = np.zeros(len(pairs))
+                order = np.argsort([len(a) + len(b) for a, b in pairs])
+                for i in range(0, len(order), 64):
+                    take = order[i : i + 64]
+                    scores[take] = logits(encoder, head, [pairs[j] for j in take]).numpy()
+                auc, f1 = roc_auc_score(labels, scores), f1_score(labels, scores > 0)
+                line.append(f"{name} acc {np.mean((scores > 0) == labels):.3f} f1 {f1:.3f} auc {auc:.3f}")
+        encoder.train()
+        print("dev  " + " | ".join(line), flush=True)
+
+    def save() -> None:
+        state = {"encoder": encoder.state_dict(), "pair": head.state_dict(), "config": config.to_dict()}
+        torch.save(state, args.output)
+
+    groups = [*common.parameters(encoder), *common.parameters(head)]
+    optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=True)
+    clock, plan, step, total, next_eval = common.Clock(args.minutes), [], 0, 0.0, 0.33
+    everything, share = np.array(targets, np.float32), np.array(weights)
+    encoder.train()
+    while clock.done < 1:
+        clock.set(optimizer, args.lr)
+        if not plan:
+            keep = np.flatnonzero(rng.random(len(share)) < share / share.max())
+            plan = [keep[part] for part in common.bucketed(lengths[keep], args.pairs, rng)]
+        take = plan.pop()
+        batch = [sides[i] if rng.random() < 0.5 else sides[i][::-1] for i in take]
+        loss = F.binary_cross_entropy_with_logits(logits(encoder, head, batch), torch.from_numpy(everything[take]))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *head.parameters()], 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        step, total = step + 1, total + loss.item()
+        if step % 100 == 0:
+            print(f"{step} {clock.done:.0%} loss {total / 100:.3f}", flush=True)
+            total = 0.0
+        if clock.done > next_eval:
+            next_eval += 0.33
+            evaluate()
+            save()
+    evaluate()
+    save()
+
+
+if __name__ == "__main__":
+    main()
