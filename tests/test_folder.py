@@ -773,13 +773,19 @@ def test_an_error_inside_the_block_removes_everything(tmp_path: Path) -> None:
 
 
 _WRITER = """
-import sys, itertools
+import itertools, os, sys
 sys.path.insert(0, sys.argv[2])
 from small_models import *
 weights = random_weights()
-print("ready", flush=True)
-for turn in itertools.count():
-    write_small(Path(sys.argv[1]), weights=weights, pooling=("cls", "mean")[turn % 2], overwrite=True)
+for line in sys.stdin:
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        os.waitpid(child, 0)
+        print("gone", flush=True)
+        continue
+    for turn in itertools.count(int(line)):
+        write_small(Path(sys.argv[1]), weights=weights, pooling=("cls", "mean")[turn % 2], overwrite=True)
 """
 
 
@@ -787,21 +793,29 @@ for turn in itertools.count():
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL and exchange of directories are POSIX")
 def test_killed_at_random_instants(tmp_path: Path) -> None:
     path, rng = tmp_path / "m", np.random.default_rng(0)
-    for turn in range(25):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(path), str(Path(__file__).parent)], stdout=subprocess.PIPE
-        )
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"ready\n"
-        time.sleep(float(rng.uniform(0, 0.25)))
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
-        if path.exists():
-            verify_folder(path)
-        else:
-            assert turn < 3, "with an exchange in one step the target is never absent once written"
-    assert path.exists()
+    arguments = [sys.executable, "-c", _WRITER, str(path), str(Path(__file__).parent)]
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    poolings, leftovers = set(), 0
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as starter:
+        assert starter.stdin is not None
+        assert starter.stdout is not None
+        for turn in range(100):
+            starter.stdin.write(f"{turn}\n")
+            starter.stdin.flush()
+            child = int(starter.stdout.readline())
+            time.sleep(float(rng.uniform(0, 0.3)))
+            os.kill(child, signal.SIGKILL)
+            assert starter.stdout.readline() == "gone\n"
+            if path.exists():
+                poolings.add(verify_folder(path).folder.pooling)
+            else:
+                assert not poolings, "the exchange is one step: once written, the target is never absent"
+            leftovers = len(os.listdir(tmp_path)) - path.exists()
+        starter.stdin.close()
+    assert poolings == {"cls", "mean"}
+    assert leftovers > 10, "most writers must have been killed at work"
 
 
 # Tensor files against the library
