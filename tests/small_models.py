@@ -63,6 +63,7 @@ def write_small(path: Path, task: str = "embed", **options: Any) -> Path:
     heads = {"pair": "classifier", "classes": "classifier", "topic": "mlm", "mlm": "mlm"}
     outputs = options.pop("outputs", 1)
     options.setdefault("weights", random_weights(config, head=heads.get(task, ""), labels=outputs))
+    options.setdefault("tokenizer", build_tokenizer(VOCAB))
     if task == "embed":
         options.setdefault("pooling", "mean")
-    return write_folder(path, task=task, config=config, tokenizer=build_tokenizer(VOCAB), **options)
+    return write_folder(path, task=task, config=config, **options)

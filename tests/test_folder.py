@@ -597,6 +597,8 @@ def test_refused_arguments(tmp_path: Path) -> None:
     large = weights | {"embeddings.LayerNorm.weight": np.full(32, 1e5, np.float32)}
     odd = tmp_path / "odd.json"
     odd.write_text(json.dumps({"model": {"type": "BPE", "vocab": {}}}), encoding="utf-8")
+    broken = tmp_path / "broken.json"
+    broken.write_text("{", encoding="utf-8")
     for change, words in (
         (dict(task="cook"), "cook"),
         (dict(pooling=None), "None"),
@@ -608,6 +610,9 @@ def test_refused_arguments(tmp_path: Path) -> None:
         (dict(config=replace(CONFIG, num_hidden_layers=3)), "weights without"),
         (dict(tokenizer=tmp_path), "no such file"),
         (dict(tokenizer=odd), "special tokens"),
+        (dict(tokenizer=broken), "no readable JSON"),
+        (dict(max_length=2), "at least 3"),
+        (dict(default_prompt_name="query"), "query"),
         (dict(training={"x": object()}), "JSON"),
         (dict(training={"x": float("nan")}), "JSON"),
         (dict(tokenizer=build_tokenizer([*VOCAB, "甲"])), "tokens"),
@@ -615,7 +620,7 @@ def test_refused_arguments(tmp_path: Path) -> None:
     ):
         with pytest.raises((FolderError, InputError), match=words):
             write_folder(tmp_path / "m", **{**good, **change})
-    assert os.listdir(tmp_path) == ["odd.json"], "nothing may be left behind"
+    assert sorted(os.listdir(tmp_path)) == ["broken.json", "odd.json"], "nothing may be left behind"
 
 
 def test_existing_targets(tmp_path: Path) -> None:
@@ -695,6 +700,7 @@ class _Stream:
         self._stream.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [28, 5], ids=["ENOSPC", "EIO"])
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_disk_that_fails_at_any_call(

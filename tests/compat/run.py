@@ -30,8 +30,8 @@ import jinyi  # noqa: E402
 from jinyi.batches import Batch  # noqa: E402
 from jinyi.folder import read_folder  # noqa: E402
 from jinyi.runtime import Head, open_engine  # noqa: E402
-from jinyi.tokens import Tokenizer  # noqa: E402
-from small_models import MEGATRON, random_weights, whitening, write_small  # noqa: E402
+from jinyi.tokens import Tokenizer, build_tokenizer  # noqa: E402
+from small_models import MEGATRON, VOCAB, random_weights, whitening, write_small  # noqa: E402
 
 # sentence-transformers 2.7.0 with the libraries of its days; requests and what it needs, because
 # huggingface-hub used it then.
@@ -71,6 +71,7 @@ def write_folders(root: Path) -> None:
     write_small(root / "embed-max", pooling="max", max_length=20)
     write_small(root / "embed-whitened", pooling="mean", dense=[whitening()], normalize=True, dtype="float16")
     write_small(root / "embed-megatron", pooling="cls", config=MEGATRON, weights=random_weights(MEGATRON))
+    write_small(root / "embed-plain", tokenizer=build_tokenizer(VOCAB, fold=False))
     write_small(root / "pair-one-logit", "pair", dtype="float16")
     write_small(root / "pair-two-logits", "pair", outputs=2)
     write_small(root / "pair-megatron", "pair", config=MEGATRON)

@@ -15,6 +15,7 @@ from jinyi import __version__
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder.atomic import MANIFEST, StagedFolder
+from jinyi.folder.jsonfile import parse_json
 from jinyi.folder.layout import config_json, model_card, module_files, to_json, tokenizer_files
 from jinyi.folder.model import ARCHITECTURES, FORMAT, RECORD, TASKS, Dense, Golden, find_similar
 from jinyi.folder.read import read_folder
@@ -118,6 +119,20 @@ def write_folder(
     if dense and not pooling:
         raise InputError(
             where="dense", found="dense layers without pooling", expected="both", fix="Pass pooling= too."
+        )
+    if default_prompt_name is not None and default_prompt_name not in (prompts or {}):
+        raise InputError(
+            where="default_prompt_name",
+            found=shorten(default_prompt_name),
+            expected=f"one of the prompts {shorten(list(prompts or {}))}",
+            fix="Name one of them, or add the prompt.",
+        )
+    if max_length is not None and max_length < 3:
+        raise InputError(
+            where="max_length",
+            found=shorten(max_length),
+            expected="at least 3 tokens: [CLS], one more and [SEP]",
+            fix="Leave it out for all that the encoder reads.",
         )
     tensors = _complete(dict(weights), config, task)
     outputs = tensors[CLASSIFIER].shape[0] if CLASSIFIER in tensors else 0
@@ -309,8 +324,7 @@ def _tokenizer_json(tokenizer: str | os.PathLike[str] | SerializedTokenizer) -> 
                 expected="a tokenizer.json",
                 fix="Make one from a vocab.txt with jinyi.tokens.build_tokenizer.",
             )
-        text = file.read_text(encoding="utf-8")
+        body: dict[str, Any] = parse_json(file)
     else:
-        text = tokenizer.to_str()
-    body: dict[str, Any] = json.loads(text)
+        body = json.loads(tokenizer.to_str())
     return body
