@@ -30,11 +30,43 @@ TINY = EncoderConfig(
 )  # fmt: skip
 
 
-def sinusoids(length: int, width: int) -> torch.Tensor:
-    """Sinusoidal positions (Vaswani et al. 2017), so that places never met in training still mean something."""
-    place = torch.arange(length)[:, None]
-    angle = place / 10000 ** (torch.arange(0, width, 2) / width)
-    return torch.cat((angle.sin(), angle.cos()), dim=1)[:, :width]
+POSITION_WIDTH = 64  # directions that only positions use at the start
+OFFSETS = (-1, 1, -2, 2, -3, 3)  # what the first heads of the first two layers look at
+
+
+def start(encoder: TorchEncoder, words: torch.Tensor) -> None:
+    """Start from word vectors, and from heads that look at neighbours.
+
+    An encoder of random weights spends millions of tokens to find out that neighbours matter (the plateau of masked
+    language models). Here words and positions start in directions of their own, positions as sinusoids, half of them
+    with frequencies spread evenly over (0, pi), so that the query "position i, turned by an offset" matches the key
+    "position j" at j = i + offset alone; cf. mimetic initialisation (Trockman & Kolter 2023). Everything stays
+    trainable.
+    """
+    width, heads = TINY.hidden_size, TINY.num_attention_heads
+    size, pairs = width // heads, POSITION_WIDTH // 2
+    basis = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(2)))[0]
+    word_axes, place_axes = basis[: width - POSITION_WIDTH], basis[width - POSITION_WIDTH :]
+    even = math.pi * (torch.arange(pairs // 2) + 0.5) / (pairs // 2)
+    frequency = torch.cat((even, 0.5 * 0.001 ** (torch.arange(pairs // 2) / (pairs // 2))))
+    angle = torch.arange(TINY.max_position_embeddings)[:, None] * frequency
+    places = torch.stack((angle.sin(), angle.cos()), 2).flatten(1)  # unit amplitude, (sin, cos) for each frequency
+    with torch.no_grad():
+        vectors = words[:, : len(word_axes)]
+        encoder.embeddings.word_embeddings.weight.copy_(vectors / vectors.std() * 0.04 @ word_axes)
+        encoder.embeddings.position_embeddings.weight.copy_(places * 0.04 @ place_axes)
+        for layer in list(encoder.encoder.layer)[:2]:
+            own = getattr(layer.attention, "self")
+            for head, offset in enumerate(OFFSETS):
+                used = torch.arange(min(size // 2, pairs // 2))
+                sin, cos = place_axes[2 * used], place_axes[2 * used + 1]
+                turn = (frequency[used] * offset)[:, None]
+                # sin(x + t) and cos(x + t) from sin x and cos x.
+                rows = torch.stack((turn.cos() * sin + turn.sin() * cos, turn.cos() * cos - turn.sin() * sin), 1)
+                keys = torch.stack((sin, cos), 1).flatten(0, 1)
+                at = slice(head * size, head * size + len(keys))
+                own.query.weight[at] = 1.3 * rows.flatten(0, 1)
+                own.key.weight[at] = 1.3 * keys
 
 
 def batches(shard: dict[str, np.ndarray], budget: int, rng: np.random.Generator):
@@ -76,9 +108,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("shard", type=Path)
     parser.add_argument("output", type=Path)
+    parser.add_argument("--start", type=Path, help="checkpoint to go on from (weights only)")
     parser.add_argument("--minutes", type=float, default=40)
-    parser.add_argument("--tokens", type=int, default=3072, help="tokens per step")
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--tokens", type=int, default=1024, help="tokens per step")
+    parser.add_argument("--lr", type=float, default=1.2e-3)
     parser.add_argument("--rate", type=float, default=0.2)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -87,11 +120,14 @@ def main() -> None:
     rng = np.random.default_rng(0)
     shard = dict(np.load(args.shard))
     encoder, head = TorchEncoder(TINY), MlmHead(TINY)
-    start = torch.from_numpy(shard["embeddings"])
-    encoder.embeddings.word_embeddings.weight.data.copy_(start / start.std() * 0.04)
-    encoder.embeddings.position_embeddings.weight.data.copy_(sinusoids(512, TINY.hidden_size) * 0.02)
+    start(encoder, torch.from_numpy(shard["embeddings"]))
     counts = np.bincount(shard["ids"], minlength=TINY.vocab_size) + 1.0
     head.bias.data.copy_(torch.from_numpy(np.log(counts / counts.sum())) + math.log(TINY.vocab_size))
+
+    if args.start:
+        state = torch.load(args.start, weights_only=True)
+        encoder.load_state_dict(state["encoder"])
+        head.load_state_dict(state["head"])
 
     named = [*encoder.named_parameters(), *head.named_parameters()]
     decayed = [p for n, p in named if p.ndim > 1 and "embeddings" not in n]
