@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "offline"))
@@ -23,6 +24,10 @@ import importlib  # noqa: E402
 
 sys.modules.pop("sitecustomize", None)  # an interpreter may have one of its own
 importlib.import_module("sitecustomize")
+
+# Machines that run tests are busy: time limits per example only fail there.
+settings.register_profile("jinyi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("jinyi")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

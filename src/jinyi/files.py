@@ -598,6 +598,7 @@ class BulkOutput:
         self.path = Path(path)
         self._part = self.path.with_name(self.path.name + ".part")
         self._journal = self.path.with_name(self.path.name + ".part.json")
+        self._next = self.path.with_name(self.path.name + ".part.json.tmp")
         self._key = json.loads(json.dumps(key))
         try:
             if self.path.is_dir():
@@ -623,13 +624,14 @@ class BulkOutput:
         self._stream.close()
         os.replace(self._part, self.path)
         self._journal.unlink(missing_ok=True)
+        self._next.unlink(missing_ok=True)
         _sync_folder(self.path.parent)
 
     def discard(self) -> None:
         """Remove everything written, for input that turned out bad."""
         self._stream.close()
-        self._part.unlink(missing_ok=True)
-        self._journal.unlink(missing_ok=True)
+        for file in (self._part, self._journal, self._next):
+            file.unlink(missing_ok=True)
 
     def __enter__(self) -> BulkOutput:
         return self
@@ -669,5 +671,9 @@ class BulkOutput:
         self._stream.flush()
         os.fsync(self._stream.fileno())
         state = {"key": self._key, "rows": self.rows, "bytes": self._stream.tell()}
-        with atomic_file(self._journal) as stream:
-            stream.write(json.dumps(state).encode("utf-8"))
+        # One name, not one per process as in atomic_file: a killed writer's leftover is taken over by the next.
+        with self._next.open("w", encoding="utf-8") as stream:
+            json.dump(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(self._next, self._journal)

@@ -1,0 +1,117 @@
+"""What importing costs, and which parts may know of which."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jinyi
+
+ROOT = Path(jinyi.__file__).parent
+ROOMS = ("train", "evals", "convert", "serve", "search", "scale")
+HEAVY = (
+    "torch",
+    "transformers",
+    "openvino",
+    "numpy",
+    "tokenizers",
+    "safetensors",
+    "rich",
+    "sklearn",
+    "pyarrow",
+    "nncf",
+)
+FILES = sorted(ROOT.rglob("*.py"))
+# Where PyTorch may be imported: modules that only train/ and the CUDA engine load.
+TORCH = ("runtime/torch_encoder.py", "runtime/torch_engine.py")
+
+
+def imports_of(path: Path) -> list[tuple[str, bool]]:
+    """Imported modules of a file, with whether the import runs when the file is imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lazy = {
+        id(inner)
+        for outer in ast.walk(tree)
+        if isinstance(outer, (ast.FunctionDef, ast.AsyncFunctionDef))
+        or (isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING")
+        for inner in ast.walk(outer)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) not in lazy) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.append((node.module or "", id(node) not in lazy))
+    return found
+
+
+def room_of(path: Path) -> str:
+    first = path.relative_to(ROOT).parts[0]
+    return first if first in ROOMS else "cli" if first == "cli" else "core"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_who_may_import_whom(path: Path) -> None:
+    own = room_of(path)
+    for module, now in imports_of(path):
+        parts = module.split(".")
+        if parts[0] == "jinyi" and len(parts) > 1:
+            assert parts[1] not in ROOMS or own in (parts[1], "cli"), f"{own} imports room {parts[1]}"
+            assert parts[1] != "cli" or own == "cli", f"{own} imports the command line"
+            assert not (own == "cli" and now) or parts[1] in ("cli", "errors"), (
+                "commands import when they run"
+            )
+        if parts[0] == "torch" and own == "core":
+            assert path.relative_to(ROOT).as_posix() in TORCH
+        assert parts[0] not in ("transformers", "sentence_transformers", "requests", "httpx", "urllib")
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_import_loads_nothing_heavy() -> None:
+    assert not loaded_by("import jinyi").intersection(HEAVY)
+    assert not loaded_by("import jinyi.cli").intersection(set(HEAVY) - {"rich"})
+
+
+def test_models_load_no_training_library() -> None:
+    code = "import jinyi; jinyi.SentenceEncoder, jinyi.PairScorer, jinyi.TopicClassifier"
+    loaded = loaded_by(code)
+    assert "numpy" in loaded
+    assert not loaded.intersection({"torch", "transformers", "sklearn", "pyarrow", "rjieba", "nncf"})
+
+
+def test_names() -> None:
+    assert set(jinyi.__all__) == set(dir(jinyi))
+    for name in jinyi.__all__:
+        assert getattr(jinyi, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = jinyi.nothing
+
+
+def test_every_file_is_opened_with_an_encoding() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in ("read_text", "write_text"):
+                assert any(keyword.arg == "encoding" for keyword in node.keywords), f"{path}:{node.lineno}"
+            if name == "open" and isinstance(node.func, ast.Name):
+                modes = [
+                    arg.value
+                    for arg in node.args
+                    if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+                ]
+                binary = any("b" in mode for mode in modes)
+                assert binary or any(keyword.arg == "encoding" for keyword in node.keywords), (
+                    f"{path}:{node.lineno}"
+                )
