@@ -15,8 +15,8 @@ from jinyi.errors import FolderError, InputError
 
 def checked_weight(
     weights: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...]
-) -> npt.NDArray[np.float32]:
-    """Return a weight as float32 (not copied if it is that already).
+) -> npt.NDArray[Any]:
+    """Return a weight as it is stored.
 
     Raises:
         FolderError: it is missing or has another shape.
@@ -26,7 +26,7 @@ def checked_weight(
     else:
         array = np.asarray(weights[name])
         if array.shape == shape:
-            return array.astype(np.float32, copy=False)
+            return array
         found, expected = f"shape {array.shape}", f"{shape}, as config.json says"
     raise FolderError(
         found=found,

@@ -80,7 +80,8 @@ class OpenVinoEngine:
         quantised: dict[str, Any] = {}
         if self.precision == "int8":
             quantised = {"ranges": ranges, "weight_levels": 255 if has_int8_dot() else 128}
-        self._build = partial(build_graph, config, weights, head, **quantised)
+        keep_half = self.precision == "float32"
+        self._build = partial(build_graph, config, weights, head, keep_half=keep_half, **quantised)
         layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
         self._large = layer * config.num_hidden_layers >= LARGE_MODEL
         self._masks = head.kind == "mlm"

@@ -38,16 +38,18 @@ def build_graph(
     ranges: Mapping[str, Array] | None = None,
     weight_levels: int = 255,
     observe: bool = False,
+    keep_half: bool = True,
 ) -> Any:
     """Build the graph of an encoder with its head.
 
     Args:
         config: sizes of the encoder.
-        weights: arrays by Hugging Face names without the leading "bert."; float32 arrays are not copied.
+        weights: arrays by Hugging Face names without the leading "bert."; float32 and float16 arrays are not copied.
         head: what to compute from the hidden states.
         ranges: least and greatest value of every channel that goes into a linear map, float32 [2, channels],
             by the name of `jinyi.runtime.int8`; these maps then run in 8 bits.
         weight_levels: number of steps an 8-bit weight may take.
+        keep_half: do not widen float16 matrices before the kernels do (saves memory, costs no time in float32).
         observe: return, instead of the head's output, the ranges of this batch by site name.
 
     Returns:
@@ -57,7 +59,7 @@ def build_graph(
     Raises:
         FolderError: a weight is missing or has another shape than `config` says.
     """
-    return _Builder(config, weights, ranges, weight_levels, observe).model(head)
+    return _Builder(config, weights, ranges, weight_levels, observe, keep_half).model(head)
 
 
 class _Builder:
@@ -70,6 +72,7 @@ class _Builder:
         ranges: Mapping[str, Array] | None,
         weight_levels: int,
         observe: bool,
+        keep_half: bool,
     ) -> None:
         self.openvino = load_openvino()
         self.ops: Any = self.openvino.opset13
@@ -77,6 +80,7 @@ class _Builder:
         self.weights = weights
         self.ranges = ranges
         self.weight_levels = weight_levels
+        self.keep_half = keep_half
         self.observed: dict[str, Node] | None = {} if observe else None
 
     def model(self, head: Head) -> Any:
@@ -106,6 +110,7 @@ class _Builder:
                 first_states = states
         if config.pre_layer_norm:
             states = self.layer_norm(states, "encoder.ln")
+            first_states = states if last == 0 else first_states
 
         if self.observed is not None:
             outputs = list(self.observed.values())
@@ -169,11 +174,12 @@ class _Builder:
         site = f"{name}.attention.self"
         shape = self.ints(0, 0, heads, config.head_size)
 
-        def heads_of(source: Node, part: str, order: tuple[int, ...], scale: float = 1.0) -> Node:
-            product = self.linear(source, f"{site}.{part}", width, width, site=site, scale=scale)
+        def heads_of(source: Node, part: str, order: tuple[int, ...]) -> Node:
+            product = self.linear(source, f"{site}.{part}", width, width, site=site)
             return ops.transpose(ops.reshape(product, shape, True), self.ints(*order))
 
-        query = heads_of(queries, "query", (0, 2, 1, 3), scale=1 / math.sqrt(config.head_size))
+        query = heads_of(queries, "query", (0, 2, 1, 3))
+        query = ops.multiply(query, self.constant(np.full((1, 1, 1, 1), 1 / math.sqrt(config.head_size))))
         key = heads_of(states, "key", (0, 2, 3, 1))
         value = heads_of(states, "value", (0, 2, 1, 3))
         shares = ops.softmax(ops.add(ops.matmul(query, key, False, False), mask), -1)
@@ -214,7 +220,7 @@ class _Builder:
             total = ops.reduce_sum(ops.multiply(states, ops.convert(present, "f32")), self.ints(1))
             vector = ops.divide(total, ops.convert(ops.unsqueeze(lengths, self.ints(1)), "f32"))
         for weight, bias in head.dense:
-            vector = self.product(vector, np.asarray(weight), None if bias is None else np.asarray(bias))
+            vector = self.product(vector, self.constant(weight), None if bias is None else np.asarray(bias))
         if head.normalize:
             norm = ops.sqrt(ops.reduce_sum(ops.multiply(vector, vector), self.ints(-1), True))
             vector = ops.divide(vector, ops.maximum(norm, self.constant(np.full(1, 1e-12))))
@@ -224,25 +230,27 @@ class _Builder:
         """BERT's pooler (dense and tanh on [CLS]) if there is one, then the classifier."""
         width = self.config.hidden_size
         if "pooler.dense.weight" in self.weights:
-            weight = self.weight("pooler.dense.weight", width, width)
-            states = self.ops.tanh(self.product(states, weight, self.weight("pooler.dense.bias", width)))
+            matrix = self.matrix("pooler.dense.weight", width, width)
+            states = self.ops.tanh(self.product(states, matrix, self.weight("pooler.dense.bias", width)))
         labels = len(self.weights["classifier.weight"]) if "classifier.weight" in self.weights else 1
-        weight = self.weight("classifier.weight", labels, width)
-        return self.product(states, weight, self.weight("classifier.bias", labels))
+        matrix = self.matrix("classifier.weight", labels, width)
+        return self.product(states, matrix, self.weight("classifier.bias", labels))
 
     def mlm(self, head: Head, states: Node) -> list[Node]:
         """Dense, activation and layer norm at the masks, then products with the words' embeddings."""
         ops, config = self.ops, self.config
         width, name = config.hidden_size, "cls.predictions.transform"
-        weight = self.weight(f"{name}.dense.weight", width, width)
-        states = self.activate(self.product(states, weight, self.weight(f"{name}.dense.bias", width)))
+        matrix = self.matrix(f"{name}.dense.weight", width, width)
+        states = self.activate(self.product(states, matrix, self.weight(f"{name}.dense.bias", width)))
         states = self.layer_norm(states, f"{name}.LayerNorm")
         bias = self.weight("cls.predictions.bias", config.vocab_size)
         outputs = []
         if head.label_ids is not None:
             ids = np.asarray(head.label_ids)
-            table = self.weight("embeddings.word_embeddings.weight", config.vocab_size, width)
-            outputs.append(self.product(states, table[ids], bias[ids]))
+            table = checked_weight(
+                self.weights, "embeddings.word_embeddings.weight", (config.vocab_size, width)
+            )
+            outputs.append(self.product(states, self.constant(table[ids]), bias[ids]))
         if head.label_ids is None or head.log_normalizer:
             product = ops.matmul(states, self.word_table, False, True)
             scores = ops.add(product, self.constant(bias.reshape(1, 1, -1)))
@@ -256,31 +264,23 @@ class _Builder:
 
     # ----------------------------------------------------------------- pieces
 
-    def linear(
-        self, states: Node, name: str, outputs: int, inputs: int, *, site: str = "", scale: float = 1.0
-    ) -> Node:
+    def linear(self, states: Node, name: str, outputs: int, inputs: int, *, site: str = "") -> Node:
         """A dense layer of the encoder, in 8 bits if ranges are given; `site` names its input's range."""
-        weight = self.weight(f"{name}.weight", outputs, inputs)
-        bias = self.weight(f"{name}.bias", outputs)
-        if scale != 1.0:
-            weight, bias = weight * np.float32(scale), bias * np.float32(scale)
         site = site or name
+        bias = self.weight(f"{name}.bias", outputs)
         if self.observed is not None and site not in self.observed:
-            axes = self.ints(0, 1)
-            self.observed[site] = self.ops.concat(
-                [
-                    self.ops.unsqueeze(self.ops.reduce_min(states, axes), self.ints(0)),
-                    self.ops.unsqueeze(self.ops.reduce_max(states, axes), self.ints(0)),
-                ],
-                0,
-            )
+            axes, first = self.ints(0, 1), self.ints(0)
+            edges = self.ops.reduce_min(states, axes), self.ops.reduce_max(states, axes)
+            self.observed[site] = self.ops.concat([self.ops.unsqueeze(edge, first) for edge in edges], 0)
         if self.ranges is None:
-            return self.product(states, weight, bias)
-        return self.product_int8(states, weight, bias, self.ranges[site])
+            return self.product(states, self.matrix(f"{name}.weight", outputs, inputs), bias)
+        return self.product_int8(
+            states, self.weight(f"{name}.weight", outputs, inputs), bias, self.ranges[site]
+        )
 
-    def product(self, states: Node, weight: Array, bias: Array | None) -> Node:
-        """`states @ weight.T + bias`."""
-        product = self.ops.matmul(states, self.constant(weight), False, True)
+    def product(self, states: Node, matrix: Node, bias: Array | None) -> Node:
+        """`states @ matrix.T + bias`."""
+        product = self.ops.matmul(states, matrix, False, True)
         if bias is None:
             return product
         rank = len(product.get_output_partial_shape(0))
@@ -328,11 +328,24 @@ class _Builder:
     def word_table(self) -> Node:
         """The word embeddings, one constant however often they are used."""
         shape = self.config.vocab_size, self.config.hidden_size
-        return self.constant(self.weight("embeddings.word_embeddings.weight", *shape))
+        return self.matrix("embeddings.word_embeddings.weight", *shape)
+
+    def matrix(self, name: str, *shape: int) -> Node:
+        """A weight as a node that counts as float32.
+
+        float16 weights stay as they are in memory (or in the mapped file) beside the kernels' own float32 form;
+        OpenVINO would keep a second float32 copy for good, hence the mark on the conversion.
+        """
+        array = checked_weight(self.weights, name, shape)
+        if array.dtype != np.float16 or not self.keep_half:
+            return self.constant(array)
+        node = self.ops.convert(self.ops.constant(np.ascontiguousarray(array), shared_memory=True), "f32")
+        node.get_rt_info()["decompression_0"] = ""
+        return node
 
     def weight(self, name: str, *shape: int) -> Array:
-        """Return a weight as float32, checked."""
-        return checked_weight(self.weights, name, shape)
+        """Return a weight as a float32 array, checked."""
+        return checked_weight(self.weights, name, shape).astype(np.float32, copy=False)
 
     def parameter(self, name: str, rank: int) -> Node:
         """An int32 input of free shape."""
