@@ -66,7 +66,14 @@ def sts(data: Path) -> list[dict[str, Any]]:
         a, b = [r["texta"] for r in dev], [r["textb"] for r in dev]
         gold = [r.get("score", r.get("label")) for r in dev]
         ours = 100 * spearmanr(encoder.similarity_pairwise(a, b), gold).statistic
-        table.append({"set": name, "n": len(dev), "jinyi": ours, "tfidf": 100 * spearmanr(tfidf_cosine(a, b), gold).statistic})
+        table.append(
+            {
+                "set": name,
+                "n": len(dev),
+                "jinyi": ours,
+                "tfidf": 100 * spearmanr(tfidf_cosine(a, b), gold).statistic,
+            }
+        )
     return table
 
 
@@ -96,7 +103,9 @@ def pairs(data: Path) -> list[dict[str, Any]]:
 def topics(data: Path) -> list[dict[str, Any]]:
     table = []
     for name, prompt in TOPICS.items():
-        entries = sorted(json.loads((data / name / "labels.json").read_text(encoding="utf-8")), key=lambda e: e["index"])
+        entries = sorted(
+            json.loads((data / name / "labels.json").read_text(encoding="utf-8")), key=lambda e: e["index"]
+        )
         train, dev = rows(data, name, "train"), rows(data, name, "dev")
         texts, labels = [r["text"] for r in train], [r["label"] for r in train]
         dev_texts, gold = [r["text"] for r in dev], np.array([r["label"] for r in dev])
@@ -127,7 +136,9 @@ def show(title: str, table: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", choices=("sts", "pairs", "topics"))

@@ -1,18 +1,20 @@
-"""What the fine-tuning scripts share: loading the pretrained encoder, padded batches, the clock schedule, dev scores."""
+"""What the fine-tuning scripts share: checkpoints, padded batches, the clock schedule, vectors, the record of a run."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from jinyi.config import EncoderConfig
 from jinyi.runtime.torch_encoder import MlmHead, TorchEncoder
+from jinyi.tokens import Tokenizer
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 
@@ -29,11 +31,9 @@ def load(path: Path, dropout: float) -> tuple[TorchEncoder, MlmHead, EncoderConf
     return encoder, head, config
 
 
-def open_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer with control tokens typed in texts kept as text."""
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.encode_special_tokens = True
-    return tokenizer
+def ids_of(tokenizer: Tokenizer, texts: Sequence[str], longest: int) -> list[list[int]]:
+    """Ids of texts without [CLS] and [SEP], cut to `longest` tokens."""
+    return [ids[1:-1] for ids in tokenizer.encode(texts, max_length=longest + 2, truncate="report").ids]
 
 
 def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
@@ -82,6 +82,20 @@ def vectors(encoder: TorchEncoder, ids: Sequence[Sequence[int]], size: int = 64)
             out[take] = torch.nn.functional.normalize(states, dim=-1).numpy()
     encoder.train()
     return out
+
+
+def record(args: argparse.Namespace, start: dict | None, steps: int, dev: str) -> dict:
+    """What the model folder keeps of a run: recipe, settings, versions, seed, last dev line, and the runs before it."""
+    settings = {name: value.name if isinstance(value, Path) else value for name, value in vars(args).items()}
+    entry = {
+        "recipe": f"recipes/tiny/{Path(sys.argv[0]).name}",
+        "settings": settings,
+        "seed": 0,
+        "steps": steps,
+        "torch": torch.__version__,
+        "dev": dev,
+    }
+    return {"runs": [*(start or {}).get("runs", []), entry]}
 
 
 def parameters(*modules: torch.nn.Module) -> Iterator[dict]:

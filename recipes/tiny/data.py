@@ -24,7 +24,19 @@ CORPUS = {
     "instructions": 100_000, "howtocook": 100_000, "weibo_comments": 400_000, "dotnet_docs": 200_000,
     "histories": 200_000, "laws": 100_000,
 }  # fmt: skip
-PAIRS = ("afqmc", "atec", "atec_ccks", "lcqmc", "bq", "oppo_xiaobu", "bustm", "covid_pairs", "pawsx", "stsb", "qbqtc")
+PAIRS = (
+    "afqmc",
+    "atec",
+    "atec_ccks",
+    "lcqmc",
+    "bq",
+    "oppo_xiaobu",
+    "bustm",
+    "covid_pairs",
+    "pawsx",
+    "stsb",
+    "qbqtc",
+)
 NLI = ("snli_zh", "cinlid")
 TOPICS = ("tnews", "csldcp", "iflytek", "cic", "shopping10", "eprstmt", "chnsenticorp", "book_review")
 

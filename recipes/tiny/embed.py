@@ -20,6 +20,8 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 
+from jinyi.tokens import Tokenizer
+
 SCALE = 20.0
 LONGEST = 96
 
@@ -31,7 +33,9 @@ def cosent(cosines: Tensor, labels: Tensor) -> Tensor:
     return torch.logsumexp(torch.cat((torch.zeros(1), ordered)), 0)
 
 
-def info_nce(a: Tensor, b: Tensor, negatives: Tensor, keys_a: Tensor, keys_b: Tensor, keys_n: Tensor) -> Tensor:
+def info_nce(
+    a: Tensor, b: Tensor, negatives: Tensor, keys_a: Tensor, keys_b: Tensor, keys_n: Tensor
+) -> Tensor:
     """Supervised SimCSE: each a_i against its b_i, all b_j and all hard negatives; texts equal to b_i are masked."""
     pool, keys = torch.cat((b, negatives)), torch.cat((keys_b, keys_n))
     logits = SCALE * a @ pool.T
@@ -46,11 +50,15 @@ def sets(source: Path) -> list[tuple[str, list[tuple[str, str]], list[float], bo
     for name in data.PAIRS:
         rows = data.rows(source, name, "train")
         labels = [float(r.get("score", r.get("label"))) for r in rows]
-        out.append((name, [(r["texta"], r["textb"]) for r in rows], labels, name not in ("stsb", "pawsx", "qbqtc")))
+        out.append(
+            (name, [(r["texta"], r["textb"]) for r in rows], labels, name not in ("stsb", "pawsx", "qbqtc"))
+        )
     for name in data.NLI:
         rows = data.rows(source, name, "train")
         grade = {"entailment": 1.0, "neutral": 0.5, "contradiction": 0.0}
-        out.append((name, [(r["premise"], r["hypothesis"]) for r in rows], [grade[r["label"]] for r in rows], True))
+        out.append(
+            (name, [(r["premise"], r["hypothesis"]) for r in rows], [grade[r["label"]] for r in rows], True)
+        )
     rows = data.rows(source, "triclue", "train")
     pairs = [(r["anchor"], r[side]) for r in rows for side in ("positive", "negative")]
     out.append(("triclue", pairs, [1.0, 0.0] * len(rows), True))
@@ -71,12 +79,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    tokenizer = common.open_tokenizer(args.tokenizer)
-    tokenizer.enable_truncation(LONGEST)
+    tokenizer = Tokenizer.from_file(args.tokenizer)
     encoder, _, config = common.load(args.start, args.dropout)
 
     def encode(texts: list[str]) -> list[list[int]]:
-        return [e.ids for e in tokenizer.encode_batch(texts)]
+        return [[common.CLS, *ids, common.SEP] for ids in common.ids_of(tokenizer, texts, LONGEST - 2)]
 
     train = []
     for name, pairs, labels, same in sets(args.data):
@@ -84,28 +91,34 @@ def main() -> None:
         train.append((name, pairs, a, b, np.array(labels, np.float32), same))
     boost = {"bq": 2.0, "lcqmc": 2.0, "stsb": 3.0, "pawsx": 3.0, "cinlid": 0.4, "atec_ccks": 0.5}
     weights = np.array([len(labels) ** 0.5 * boost.get(name, 1.0) for name, *_, labels, _ in train])
-    print({name: f"{w:.3f}" for (name, *_), w in zip(train, weights / weights.sum(), strict=True)}, flush=True)
+    print(
+        {name: f"{w:.3f}" for (name, *_), w in zip(train, weights / weights.sum(), strict=True)}, flush=True
+    )
     dev = []
     for name in data.PAIRS:
-        rows = data.rows(args.data, name, "dev")[:1000]
+        rows = data.rows(args.data, name, "dev")[:500]
         dev.append((name, encode([r["texta"] for r in rows]), encode([r["textb"] for r in rows]),
                     [float(r.get("score", r.get("label"))) for r in rows]))  # fmt: skip
 
-    def evaluate() -> float:
+    def evaluate() -> str:
         scores = {}
         for name, a, b, labels in dev:
             both = common.vectors(encoder, a + b)
             scores[name] = 100 * spearmanr((both[: len(a)] * both[len(a) :]).sum(1), labels).statistic
         mean = float(np.mean(list(scores.values())))
-        print(f"dev {mean:.2f}  " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items()), flush=True)
-        return mean
+        line = f"dev Spearman {mean:.2f}  " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items())
+        print(line, flush=True)
+        return line
+
+    before = torch.load(args.start, weights_only=True).get("training")
 
     def save() -> None:
-        torch.save({"encoder": encoder.state_dict(), "config": config.to_dict()}, args.output)
+        run = common.record(args, before, step, dev_line)
+        state = {"encoder": encoder.state_dict(), "config": config.to_dict(), "training": run}
+        torch.save(state, args.output)
 
-    evaluate()
     optimizer = torch.optim.AdamW(common.parameters(encoder), lr=args.lr, betas=(0.9, 0.98), fused=True)
-    clock, plans, step, total, next_eval = common.Clock(args.minutes), {}, 0, 0.0, 0.33
+    clock, plans, step, total, next_eval = common.Clock(args.minutes), {}, 0, 0.0, 0.4
     encoder.train()
     while clock.done < 1:
         clock.set(optimizer, args.lr)
@@ -134,10 +147,10 @@ def main() -> None:
             print(f"{step} {clock.done:.0%} loss {total / 100:.3f}", flush=True)
             total = 0.0
         if clock.done > next_eval:
-            next_eval += 0.33
-            evaluate()
+            next_eval += 0.4
+            dev_line = evaluate()
             save()
-    evaluate()
+    dev_line = evaluate()
     save()
 
 

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from jinyi.config import EncoderConfig
 from jinyi.runtime.torch_encoder import TorchEncoder, initialize
+from jinyi.tokens import Tokenizer
 
 LONGEST = 128
 
@@ -73,15 +74,15 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    tokenizer = common.open_tokenizer(args.tokenizer)
-    tokenizer.enable_truncation(LONGEST // 2 - 2)
+    tokenizer = Tokenizer.from_file(args.tokenizer)
     encoder, _, config = common.load(args.start, args.dropout)
     head = PairHead(config)
 
     def encode(rows: list[dict]) -> list[tuple[list[int], list[int]]]:
-        a = tokenizer.encode_batch([r["texta"] for r in rows], add_special_tokens=False)
-        b = tokenizer.encode_batch([r["textb"] for r in rows], add_special_tokens=False)
-        return [(x.ids, y.ids) for x, y in zip(a, b, strict=True)]
+        a, b = (
+            common.ids_of(tokenizer, [r[side] for r in rows], LONGEST // 2 - 2) for side in ("texta", "textb")
+        )
+        return list(zip(a, b, strict=True))
 
     sides, targets, weights = [], [], []
     boost = {"bq": 2.0, "lcqmc": 2.0, "atec": 0.6, "pawsx": 2.0}
@@ -93,11 +94,11 @@ def main() -> None:
     lengths = np.array([len(a) + len(b) for a, b in sides])
     dev = []
     for name in data.PAIRS:
-        rows = [r for r in data.rows(args.data, name, "dev") if name not in ("stsb", "qbqtc")][:1000]
+        rows = [r for r in data.rows(args.data, name, "dev") if name not in ("stsb", "qbqtc")][:500]
         if rows:
             dev.append((name, encode(rows), np.array([r["label"] for r in rows])))
 
-    def evaluate() -> None:
+    def evaluate() -> str:
         encoder.eval()
         line = []
         with torch.no_grad():
@@ -110,15 +111,25 @@ def main() -> None:
                 auc, f1 = roc_auc_score(labels, scores), f1_score(labels, scores > 0)
                 line.append(f"{name} acc {np.mean((scores > 0) == labels):.3f} f1 {f1:.3f} auc {auc:.3f}")
         encoder.train()
-        print("dev  " + " | ".join(line), flush=True)
+        report = "dev  " + " | ".join(line)
+        print(report, flush=True)
+        return report
+
+    before = torch.load(args.start, weights_only=True).get("training")
 
     def save() -> None:
-        state = {"encoder": encoder.state_dict(), "pair": head.state_dict(), "config": config.to_dict()}
+        run = common.record(args, before, step, dev_line)
+        state = {
+            "encoder": encoder.state_dict(),
+            "pair": head.state_dict(),
+            "config": config.to_dict(),
+            "training": run,
+        }
         torch.save(state, args.output)
 
     groups = [*common.parameters(encoder), *common.parameters(head)]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=True)
-    clock, plan, step, total, next_eval = common.Clock(args.minutes), [], 0, 0.0, 0.33
+    clock, plan, step, total, next_eval = common.Clock(args.minutes), [], 0, 0.0, 0.5
     everything, share = np.array(targets, np.float32), np.array(weights)
     encoder.train()
     while clock.done < 1:
@@ -128,7 +139,9 @@ def main() -> None:
             plan = [keep[part] for part in common.bucketed(lengths[keep], args.pairs, rng)]
         take = plan.pop()
         batch = [sides[i] if rng.random() < 0.5 else sides[i][::-1] for i in take]
-        loss = F.binary_cross_entropy_with_logits(logits(encoder, head, batch), torch.from_numpy(everything[take]))
+        loss = F.binary_cross_entropy_with_logits(
+            logits(encoder, head, batch), torch.from_numpy(everything[take])
+        )
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *head.parameters()], 1.0)
         optimizer.step()
@@ -138,10 +151,10 @@ def main() -> None:
             print(f"{step} {clock.done:.0%} loss {total / 100:.3f}", flush=True)
             total = 0.0
         if clock.done > next_eval:
-            next_eval += 0.33
-            evaluate()
+            next_eval += 0.5
+            dev_line = evaluate()
             save()
-    evaluate()
+    dev_line = evaluate()
     save()
 
 

@@ -50,19 +50,23 @@ def start(encoder: TorchEncoder, words: torch.Tensor) -> None:
     even = math.pi * (torch.arange(pairs // 2) + 0.5) / (pairs // 2)
     frequency = torch.cat((even, 0.5 * 0.001 ** (torch.arange(pairs // 2) / (pairs // 2))))
     angle = torch.arange(TINY.max_position_embeddings)[:, None] * frequency
-    places = torch.stack((angle.sin(), angle.cos()), 2).flatten(1)  # unit amplitude, (sin, cos) for each frequency
+    places = torch.stack((angle.sin(), angle.cos()), 2).flatten(
+        1
+    )  # unit amplitude, (sin, cos) for each frequency
     with torch.no_grad():
         vectors = words[:, : len(word_axes)]
         encoder.embeddings.word_embeddings.weight.copy_(vectors / vectors.std() * 0.04 @ word_axes)
         encoder.embeddings.position_embeddings.weight.copy_(places * 0.04 @ place_axes)
         for layer in list(encoder.encoder.layer)[:2]:
-            own = getattr(layer.attention, "self")
+            own = layer.attention.self
             for head, offset in enumerate(OFFSETS):
                 used = torch.arange(min(size // 2, pairs // 2))
                 sin, cos = place_axes[2 * used], place_axes[2 * used + 1]
                 turn = (frequency[used] * offset)[:, None]
                 # sin(x + t) and cos(x + t) from sin x and cos x.
-                rows = torch.stack((turn.cos() * sin + turn.sin() * cos, turn.cos() * cos - turn.sin() * sin), 1)
+                rows = torch.stack(
+                    (turn.cos() * sin + turn.sin() * cos, turn.cos() * cos - turn.sin() * sin), 1
+                )
                 keys = torch.stack((sin, cos), 1).flatten(0, 1)
                 at = slice(head * size, head * size + len(keys))
                 own.query.weight[at] = 1.3 * rows.flatten(0, 1)

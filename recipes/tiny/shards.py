@@ -50,7 +50,7 @@ def encode(tokenizer: Tokenizer, texts: list[str]) -> tuple[list[np.ndarray], li
 
 
 def start_vectors(ids: np.ndarray, bounds: np.ndarray, size: int) -> np.ndarray:
-    """Leading eigenvectors of the PPMI matrix, scaled by the square roots of their eigenvalues; float32 [size, WIDTH]."""
+    """Leading eigenvectors of the PPMI matrix times the roots of their eigenvalues; float32 [size, WIDTH]."""
     line = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     counts = np.zeros(size * size, np.float64)
     wide = ids.astype(np.int64)

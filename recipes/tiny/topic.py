@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jinyi.tokens import Tokenizer
+
 PROMPTS = {
     "tnews": ("下面是一则关于{}的新闻：", "接下来的新闻，是跟{}相关的内容："),
     "csldcp": ("这一句描述{}的内容如下：", "接下来的学科，是跟{}相关："),
@@ -30,7 +32,15 @@ PROMPTS = {
     "chnsenticorp": ("下面是一则{}的评论：",),
     "book_review": ("下面是一则{}的评论：",),
 }
-WEIGHT = {"tnews": 6.0, "csldcp": 2.5, "iflytek": 2.5, "shopping10": 1.0, "chnsenticorp": 0.4, "book_review": 0.3, "eprstmt": 0.1}  # fmt: skip
+WEIGHT = {
+    "tnews": 6.0,
+    "csldcp": 2.5,
+    "iflytek": 2.5,
+    "shopping10": 1.0,
+    "chnsenticorp": 0.4,
+    "book_review": 0.3,
+    "eprstmt": 0.1,
+}
 LONGEST = {"tnews": 64, "csldcp": 160, "iflytek": 160}
 
 
@@ -60,11 +70,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    tokenizer = common.open_tokenizer(args.tokenizer)
+    tokenizer = Tokenizer.from_file(args.tokenizer)
     encoder, head, config = common.load(args.start, args.dropout)
 
     def ids_of(text: str) -> list[int]:
-        return tokenizer.encode(text, add_special_tokens=False).ids
+        return common.ids_of(tokenizer, [text], 64)[0] if text else []
 
     sets = {}
     for name, prompts in PROMPTS.items():
@@ -75,11 +85,13 @@ def main() -> None:
         read = {}
         for split in ("train", "dev"):
             rows = data.rows(args.data, name, split)
-            texts = [e.ids[: LONGEST.get(name, 96)] for e in tokenizer.encode_batch([r["text"] for r in rows], add_special_tokens=False)]
+            texts = common.ids_of(tokenizer, [r["text"] for r in rows], LONGEST.get(name, 96))
             read[split] = (texts, np.array([r["label"] for r in rows]))
         sets[name] = (words, longest, halves, read)
 
-    def inputs(name: str, texts: list[list[int]], masks: int, half: int) -> tuple[Tensor, Tensor | None, list[int]]:
+    def inputs(
+        name: str, texts: list[list[int]], masks: int, half: int
+    ) -> tuple[Tensor, Tensor | None, list[int]]:
         left, right = sets[name][2][half]
         front = [common.CLS, *left, *[common.MASK] * masks, *right]
         places = list(range(1 + len(left), 1 + len(left) + masks))
@@ -96,13 +108,13 @@ def main() -> None:
         scores = torch.stack([logp[:, k, index[:, k]] for k in range(len(places))]).mean(0)
         return logp, scores
 
-    def evaluate() -> None:
+    def evaluate() -> str:
         encoder.eval()
         line = []
         with torch.no_grad():
             for name in ("tnews", "csldcp", "iflytek", "shopping10"):
                 words, _, _, read = sets[name]
-                texts, labels = read["dev"][0][:1400], read["dev"][1][:1400]
+                texts, labels = read["dev"][0][:500], read["dev"][1][:500]
                 best = np.full((len(texts), len(words)), -1e9, np.float32)
                 order = np.argsort(list(map(len, texts)))
                 for masks in {len(word) for word in words}:
@@ -114,17 +126,27 @@ def main() -> None:
                         best[np.ix_(take, chosen)] = scores.numpy()
                 line.append(f"{name} {np.mean(best.argmax(1) == labels):.4f}")
         encoder.train()
-        print("dev  " + "  ".join(line), flush=True)
+        report = "dev  " + "  ".join(line)
+        print(report, flush=True)
+        return report
+
+    before = torch.load(args.start, weights_only=True).get("training")
 
     def save() -> None:
-        state = {"encoder": encoder.state_dict(), "head": head.state_dict(), "config": config.to_dict()}
+        run = common.record(args, before, step, dev_line)
+        state = {
+            "encoder": encoder.state_dict(),
+            "head": head.state_dict(),
+            "config": config.to_dict(),
+            "training": run,
+        }
         torch.save(state, args.output)
 
     names = list(sets)
     weights = np.array([WEIGHT[name] for name in names])
     groups = [*common.parameters(encoder), *common.parameters(head)]
     optimizer = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=True)
-    clock, plans, step, total, next_eval = common.Clock(args.minutes), {}, 0, 0.0, 0.25
+    clock, plans, step, total, next_eval = common.Clock(args.minutes), {}, 0, 0.0, 0.5
     encoder.train()
     while clock.done < 1:
         clock.set(optimizer, args.lr)
@@ -155,10 +177,10 @@ def main() -> None:
             print(f"{step} {clock.done:.0%} loss {total / 100:.3f}", flush=True)
             total = 0.0
         if clock.done > next_eval:
-            next_eval += 0.25
-            evaluate()
+            next_eval += 0.5
+            dev_line = evaluate()
             save()
-    evaluate()
+    dev_line = evaluate()
     save()
 
 

@@ -74,13 +74,18 @@ def build(lines: Iterable[str], size: int = 8000, *, han: int = 5900, symbols: i
     marks += [f"##{c}" for c in marks if unicodedata.category(c)[0] != "P"]
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     digits = [str(d) for d in range(10)]
-    head = [*SPECIAL_TOKENS, *(f"[unused{i}]" for i in range(1, SPARE_TOKENS + 1)), *dict.fromkeys(PUNCTUATION), *marks]
+    head = [
+        *SPECIAL_TOKENS,
+        *(f"[unused{i}]" for i in range(1, SPARE_TOKENS + 1)),
+        *dict.fromkeys(PUNCTUATION),
+        *marks,
+    ]
     head += [*digits, *(f"##{d}" for d in digits), *letters, *(f"##{c}" for c in letters), *chinese]
     room = size - len(head)
     if room < 0:
         raise InputError(
             found=f"size={size}",
-            expected=f"at least {len(head)}: the fixed entries, {len(chinese)} Chinese characters and {len(marks)} symbols",
+            expected=f"at least {len(head)}: fixed entries, {len(chinese)} Chinese characters, {len(marks)} symbols",
             fix="Raise size, or lower han or symbols.",
         )
     known = set(head)
@@ -126,7 +131,9 @@ def inspect(tokenizer: Tokenizer, lines: Sequence[str], *, top: int = 20) -> Cov
     unknown_id = tokenizer.token_to_id("[UNK]")
     tokens = characters = unknown = 0
     missing: Counter[str] = Counter()
-    for line, encoding in zip(lines, tokenizer.encode_batch(list(lines), add_special_tokens=False), strict=True):
+    for line, encoding in zip(
+        lines, tokenizer.encode_batch(list(lines), add_special_tokens=False), strict=True
+    ):
         characters += sum(not c.isspace() for c in line)
         tokens += len(encoding.ids)
         for token_id, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
@@ -142,7 +149,12 @@ def _by_frequency(counter: Counter[str]) -> list[tuple[str, int]]:
 
 
 def _is_symbol(char: str) -> bool:
-    return not is_han(char) and not char.isspace() and not (char.isascii() and char.isalnum()) and unicodedata.category(char)[0] != "M"
+    return (
+        not is_han(char)
+        and not char.isspace()
+        and not (char.isascii() and char.isalnum())
+        and unicodedata.category(char)[0] != "M"
+    )
 
 
 def _latin_words(text: str) -> list[str]:

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, shorten
-from jinyi.folder.tensors import TensorMap
+from jinyi.folder.tensors import TensorMap, read_header
 
 FORMAT: Final = 1
 RECORD: Final = "jinyi.json"
+RANGES: Final = "int8_ranges.safetensors"
 TASKS: Final = ("embed", "pair", "classes", "topic", "mlm", "encoder")
 ARCHITECTURES: Final = {
     "embed": "Model",
@@ -144,6 +145,18 @@ class ModelFolder:
         views of the memory-mapped file; others come as float32.
         """
         return self.tensors
+
+    def ranges(self) -> dict[str, npt.NDArray[np.float32]] | None:
+        """Return the ranges of activations for 8-bit arithmetic (see `jinyi.runtime.int8`), if they are stored.
+
+        Raises:
+            FolderError: the file is damaged.
+        """
+        file = self.path / RANGES
+        if not file.is_file():
+            return None
+        stored = TensorMap(read_header(file))
+        return {name: np.asarray(stored[name], np.float32) for name in stored}
 
     @property
     def n_labels(self) -> int:

@@ -17,7 +17,7 @@ from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder.atomic import MANIFEST, StagedFolder
 from jinyi.folder.jsonfile import parse_json
 from jinyi.folder.layout import config_json, model_card, module_files, to_json, tokenizer_files
-from jinyi.folder.model import ARCHITECTURES, FORMAT, RECORD, TASKS, Dense, Golden, find_similar
+from jinyi.folder.model import ARCHITECTURES, FORMAT, RANGES, RECORD, TASKS, Dense, Golden, find_similar
 from jinyi.folder.read import read_folder
 from jinyi.folder.tensors import safetensors_chunks
 from jinyi.folder.weights import CLASSIFIER, MLM_BIAS, check_shapes
@@ -53,6 +53,8 @@ def write_folder(
     licence: str | None = None,
     golden: Golden | Callable[[Path], Golden] | None = None,
     calibration: Mapping[str, Any] | None = None,
+    ranges: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    int8: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     results: Sequence[Mapping[str, Any]] = (),
     card: str | None = None,
@@ -92,6 +94,8 @@ def write_folder(
         golden: inputs with outputs to check at every load, or a function that computes them from the finished
             folder before it is put in place.
         calibration: calibrator and thresholds, kept as they are.
+        ranges: ranges of activations from `jinyi.runtime.int8.measure_ranges`; precision "int8" needs them.
+        int8: what 8-bit arithmetic costs: {"loss": points of the metric, "metric": name, "data": ...}.
         training: recipe, data hashes, versions, seed; kept as it is.
         results: scores with their protocol names; kept as they are.
         card: text of README.md; None writes a short one.
@@ -160,6 +164,8 @@ def write_folder(
             )
             for file, data in files.items():
                 stage.put(file, data)
+        if ranges:
+            stage.put(RANGES, safetensors_chunks(ranges))
         count = sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in tensors.values())
         record = {
             "format": FORMAT,
@@ -178,6 +184,7 @@ def write_folder(
             "max_length": length,
             "calibration": calibration,
             "golden": golden.to_dict() if isinstance(golden, Golden) else None,
+            "int8": int8,
             "training": training,
             "results": list(results),
         }

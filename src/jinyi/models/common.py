@@ -25,6 +25,7 @@ Compute = Callable[[list[Any]], tuple[npt.NDArray[Any], TruncationReport]]
 
 TRUNCATE = ("warn", "error", "window")
 _PROGRESS_FROM = 2048  # fewer inputs never get a progress bar, so that one sentence pays nothing for it
+INT8_LOSS = 0.3  # points of the metric that 8 bits may cost; more is refused
 _GOLDEN_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "int8": 2e-1}
 
 
@@ -65,7 +66,11 @@ class Source:
         return cls(folder, tokenizer, precision, threads, device)
 
     def engine(self, head: Head) -> Engine:
-        """Build an engine with this head."""
+        """Build an engine with this head.
+
+        Raises:
+            InputError: precision "int8" for a folder without ranges, or one whose measured loss is too great.
+        """
         return open_engine(
             self.folder.config,
             self.folder.weights(),
@@ -73,7 +78,28 @@ class Source:
             precision=self.precision,
             threads=self.threads,
             device=self.device,
+            ranges=self._ranges() if self.precision == "int8" else None,
         )
+
+    def _ranges(self) -> dict[str, FloatArray]:
+        measured: Mapping[str, Any] = self.folder.record.get("int8") or {}
+        loss = measured.get("loss")
+        if isinstance(loss, (int, float)) and loss > INT8_LOSS:
+            raise InputError(
+                found=f"a measured loss of {loss:.2f} {measured.get('metric', 'points')} in 8 bits",
+                expected=f"at most {INT8_LOSS}",
+                fix='Use precision="auto".',
+                where=f'precision="int8" for {self.folder.path.name}',
+            )
+        ranges = self.folder.ranges()
+        if ranges is None:
+            raise InputError(
+                found="a folder without ranges of activations",
+                expected="those measured by jinyi.models.int8.measure and stored with write_folder(ranges=...)",
+                fix='Measure and store them, or use precision="auto".',
+                where=f'precision="int8" for {self.folder.path.name}',
+            )
+        return ranges
 
 
 def as_list(inputs: object, what: str) -> list[Any]:

@@ -7,7 +7,6 @@ Attention is `scaled_dot_product_attention`; the MLM head sees masked positions 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,8 +37,14 @@ class _Embeddings(nn.Module):
         self.dropout = config.hidden_dropout_prob
 
     def forward(self, ids: Tensor, segments: Tensor | None, places: Tensor | None) -> Tensor:
-        positions = self.position_embeddings.weight[: ids.shape[1]] if places is None else self.position_embeddings(places)
-        types = self.token_type_embeddings.weight[0] if segments is None else self.token_type_embeddings(segments)
+        positions = (
+            self.position_embeddings.weight[: ids.shape[1]]
+            if places is None
+            else self.position_embeddings(places)
+        )
+        types = (
+            self.token_type_embeddings.weight[0] if segments is None else self.token_type_embeddings(segments)
+        )
         x = self.LayerNorm(self.word_embeddings(ids) + positions + types)
         return F.dropout(x, self.dropout, self.training)
 
@@ -68,14 +73,14 @@ class _Attention(nn.Module):
         super().__init__()
         if config.pre_layer_norm:
             self.ln = _norm(config)
-        setattr(self, "self", _Projections(config))
+        self.self = _Projections(config)  # Hugging Face's name
         self.output = _Output(config, config.hidden_size)
         self.heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         rows, length, width = x.shape
-        own: _Projections = getattr(self, "self")  # noqa: B009 - Hugging Face calls the submodule "self"
+        own = self.self
         weight = torch.cat((own.query.weight, own.key.weight, own.value.weight))
         bias = torch.cat((own.query.bias, own.key.bias, own.value.bias))
         qkv = F.linear(x, weight, bias).view(rows, length, 3, self.heads, width // self.heads)
@@ -144,7 +149,12 @@ class TorchEncoder(nn.Module):
         self.apply(initialize)
 
     def forward(
-        self, ids: Tensor, lengths: Tensor | None = None, segments: Tensor | None = None, *, mask: Tensor | None = None,
+        self,
+        ids: Tensor,
+        lengths: Tensor | None = None,
+        segments: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
         places: Tensor | None = None,
     ) -> list[Tensor]:
         """Run the encoder.
@@ -170,6 +180,18 @@ class TorchEncoder(nn.Module):
         return states
 
 
+class _Transform(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.LayerNorm = _norm(config)
+        self.activation = config.hidden_act
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = self.LayerNorm(_activate(self.dense(x), self.activation))
+        return normed
+
+
 class MlmHead(nn.Module):
     """BERT's masked-language-model head; the decoder is the word-embedding matrix.
 
@@ -178,11 +200,8 @@ class MlmHead(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.transform = nn.Sequential(
-            OrderedDict(dense=nn.Linear(config.hidden_size, config.hidden_size), LayerNorm=_norm(config))
-        )
+        self.transform = _Transform(config)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.activation = config.hidden_act
         self.apply(initialize)
 
     def forward(self, states: Tensor, word_embeddings: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -196,7 +215,7 @@ class MlmHead(nn.Module):
         Returns:
             Logits [n, V] or [n, k].
         """
-        x = self.transform.LayerNorm(_activate(self.transform.dense(states), self.activation))
+        x = self.transform(states)
         if rows is None:
             return F.linear(x, word_embeddings, self.bias)
         return F.linear(x, word_embeddings[rows], self.bias[rows])
