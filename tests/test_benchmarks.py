@@ -1,0 +1,71 @@
+"""The speed benchmarks start, compare what is computed and print their tables; no timing is asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def run(script: str, *arguments: str | Path) -> str:
+    command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_inference_prints_tables_of_what_is_installed(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    systems = "jinyi,jinyi-both,jinyi-int8,st"
+    printed = run("inference.py", "--quick", "--models", "tiny,pairs", "--only", systems, "--json", file)
+    result = json.loads(file.read_text(encoding="utf-8"))
+    assert {"processor", "features", "cores"} <= set(result["machine"])
+    assert result["limits"]["float32"]["gflops"] > 0
+    for name in systems.split(","):
+        assert result["systems"][name]["status"] == "measured"
+        assert result["systems"][name]["label"] in printed
+    tiny, pairs = result["sections"]
+    ours = tiny["systems"]["jinyi"]
+    assert set(ours["many"]) == {"short", "128", "512"}
+    assert all(row["rate"] > 0 for rows in ours["many"].values() for row in rows)
+    assert ours["agreement"] >= 0.9999
+    assert {"one", "busy", "start_up", "resident_mb"} <= set(ours)
+    assert pairs["systems"]["jinyi"]["agreement"] <= 1e-3
+    assert "times as fast" in printed
+
+
+@pytest.mark.slow
+def test_a_missing_peer_is_told_and_not_measured(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    options = (
+        "--only",
+        "jinyi,st-openvino",
+        "--peers",
+        tmp_path / "none",
+        "--models",
+        "pairs",
+        "--json",
+        file,
+    )
+    printed = run("inference.py", "--quick", *options)
+    assert "sentence-transformers, openvino: missing" in printed
+    assert "benchmarks/peers.txt" in printed
+    assert "st-openvino" not in json.loads(file.read_text(encoding="utf-8"))["sections"][0]["systems"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [[], ["--cli"]], ids=["encode_stream", "cli"])
+def test_memory_prints_the_course(way: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    printed = run("memory.py", "--lines", "300", "--json", file, *way)
+    assert "| vectors written | seconds | resident, MB |" in printed
+    result = json.loads(file.read_text(encoding="utf-8"))
+    assert result["lines"] == 300
+    assert result["warm_mb"] > 10
