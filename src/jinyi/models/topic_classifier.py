@@ -317,7 +317,7 @@ class TopicClassifier:
         own = saved.get("words") or dict(zip(folder.labels, folder.labels, strict=True))
         if folder.task in ("topic", "mlm"):
             self._prompt = self._choose_prompt(source, saved)
-            self._words = _words(own if self.labels is None else self.labels)
+            self._words = own if self.labels is None else _words(self.labels)
         elif folder.task == "classes":
             self._label_engine = source.engine(Head("classes"))
             self.classes_ = np.asarray(folder.labels)
@@ -501,8 +501,8 @@ def _words(labels: Labels) -> dict[str, str]:
         problem = "a label word that is not text"
     elif len(set(words.values())) < count:
         problem = "a label word twice"
-    elif count == 1:
-        problem = "one label"
+    elif count < 2:
+        problem = "too few labels"
     if problem:
         raise InputError(
             found=f"{problem} in {shorten(list(words.values()), 80)}",

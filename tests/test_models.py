@@ -1,0 +1,492 @@
+"""The three model classes on small random models: forms of input, order, duplicates, truncation, bad input."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jinyi
+from jinyi import PairScorer, SentenceEncoder
+from jinyi.batches import CHUNK
+from jinyi.errors import FolderError, InputError, ModelNotFoundError, TruncationWarning
+from jinyi.models.golden import make_golden
+from jinyi.models.whitening import Whitening
+from small_models import CONFIG, whitening, write_small
+
+TEXTS = ["怎么改密码", "如何修改登录密码？", "今天天气很好", "心情不好", "abc 123", "😀🎉", "a\x00b"]
+BAD_TEXTS = [None, 3, 2.5, float("nan"), b"text", "", "  \n", "\u200b", "\ud83d", ["今天"], True]
+
+
+@pytest.fixture(scope="module")
+def encoder(small_folders: Path) -> SentenceEncoder:
+    return SentenceEncoder.load(small_folders / "embed")
+
+
+@pytest.fixture(scope="module")
+def pair(small_folders: Path) -> PairScorer:
+    return PairScorer.load(small_folders / "pair")
+
+
+def random_texts(count: int, seed: int = 0, longest: int = 60) -> list[str]:
+    rng = np.random.default_rng(seed)
+    alphabet = list("怎么改密码如何修登录今天气很好不心情，。？abc12 囧")
+    return ["".join(rng.choice(alphabet, rng.integers(1, longest))) + "好" for _ in range(count)]
+
+
+class CountingEngine:
+    """Counts the rows that are really computed."""
+
+    def __init__(self, engine) -> None:
+        self.engine, self.rows = engine, 0
+
+    def run(self, batches):
+        for batch, values in self.engine.run(batches):
+            self.rows += len(batch.rows)
+            yield batch, values
+
+
+def test_shapes(encoder: SentenceEncoder) -> None:
+    vectors = encoder.encode(TEXTS)
+    assert vectors.shape == (len(TEXTS), encoder.dimension) == (len(TEXTS), 32)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert np.allclose(encoder.encode(TEXTS[0]), vectors[0], atol=1e-6)
+    assert encoder.encode([]).shape == (0, 32)
+    raw = encoder.encode(TEXTS, normalize=False)
+    assert np.allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), vectors, atol=1e-6)
+    assert encoder.info()["precision"] == "float32"
+    assert encoder.max_length == CONFIG.max_position_embeddings
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        tuple,
+        np.array,
+        iter,
+        lambda texts: (text for text in texts),
+        lambda texts: dict.fromkeys(texts).keys(),
+    ],
+)
+def test_forms_of_input(encoder: SentenceEncoder, form) -> None:
+    assert np.allclose(encoder.encode(form(TEXTS)), encoder.encode(TEXTS), atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", BAD_TEXTS, ids=repr)
+def test_bad_texts(encoder: SentenceEncoder, bad) -> None:
+    with pytest.raises(InputError) as caught:
+        encoder.encode(["今天", bad])
+    assert "row 1" in caught.value.where
+    assert caught.value.found and caught.value.expected and caught.value.fix
+    if not isinstance(bad, (str, list)):
+        with pytest.raises(InputError):
+            encoder.encode(bad)
+
+
+@pytest.mark.parametrize("bad", [{"a": "b"}, {"今天"}, b"abc"], ids=repr)
+def test_bad_collections(encoder: SentenceEncoder, bad) -> None:
+    with pytest.raises(InputError, match="in a list"):
+        encoder.encode(bad)
+
+
+def test_same_vector_in_any_company(encoder: SentenceEncoder) -> None:
+    texts = random_texts(300, longest=45)
+    together = encoder.encode(texts, truncate="window")
+    order = np.random.default_rng(1).permutation(len(texts))
+    shuffled = encoder.encode([texts[place] for place in order], truncate="window")
+    assert np.abs(shuffled - together[order]).max() < 1e-5
+    some = order[:20]
+    alone = np.stack([encoder.encode(texts[place], truncate="window") for place in some])
+    assert np.abs(alone - together[some]).max() < 1e-5
+
+
+def test_equal_texts_are_computed_once(small_folders: Path) -> None:
+    encoder = SentenceEncoder.load(small_folders / "embed")
+    counting = encoder._engine = CountingEngine(encoder._engine)
+    texts = [TEXTS[number % 3] for number in range(50)]
+    vectors = encoder.encode(texts)
+    assert counting.rows == 3
+    assert np.array_equal(vectors, vectors[:3][np.arange(50) % 3])
+
+
+def test_chunks_keep_the_order(small_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = SentenceEncoder.load(small_folders / "embed")
+    texts = random_texts(100, longest=20)
+    texts += texts[::-1]
+    expected = encoder.encode(texts)
+    monkeypatch.setattr("jinyi.models.common.CHUNK", 7)
+    assert np.abs(encoder.encode(texts) - expected).max() < 1e-6
+
+
+def test_truncation_is_told(encoder: SentenceEncoder) -> None:
+    long = "今天天气" * 30
+    texts = ["今天", long, "好", long, long + "好"]
+    with pytest.warns(TruncationWarning, match="3 of 5") as caught:
+        vectors, report = encoder.encode(texts, return_report=True)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert report.rows.tolist() == [1, 3, 4]
+    assert report.lost.tolist() == [120 - 46, 120 - 46, 121 - 46]
+    assert np.allclose(vectors[1], encoder.encode(long[:46]), atol=1e-6)
+    with pytest.raises(InputError, match="row 1"):
+        encoder.encode(texts, truncate="error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        windows, report = encoder.encode(texts, truncate="window", return_report=True)
+    assert report.cut == 0
+    assert not np.allclose(windows[1], vectors[1], atol=1e-3)
+    assert np.allclose(windows[0], vectors[0], atol=1e-6)
+    with pytest.raises(InputError, match="truncate"):
+        encoder.encode("今天", truncate="silent")
+    with pytest.warns(TruncationWarning, match="reads 10 tokens"):
+        assert np.allclose(encoder.encode(long, max_length=10), encoder.encode(long[:8]), atol=1e-6)
+    for wrong in (0, 2, 10**6, "10"):
+        with pytest.raises(InputError, match="max_length"):
+            encoder.encode("今天", max_length=wrong)
+
+
+def test_windows_are_averaged_by_length(encoder: SentenceEncoder) -> None:
+    text = "".join(random_texts(1, seed=5, longest=40)) * 5
+    encoded = encoder._source.tokenizer.encode([text], max_length=48, truncate="window")
+    parts = [encoder._source.tokenizer.vocab[token] for row in encoded.ids for token in row]
+    assert len(encoded.ids) > 2 and parts
+    from jinyi.models.common import run_rows
+
+    vectors = run_rows(encoder._engine, encoded, 0)
+    weights = np.array([len(row) for row in encoded.ids])
+    mean = (vectors * weights[:, None]).sum(0) / weights.sum()
+    assert np.allclose(encoder.encode(text, truncate="window"), mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_a_megabyte_of_one_character(encoder: SentenceEncoder, pair: PairScorer) -> None:
+    text = "好" * (1 << 20)
+    start = time.perf_counter()
+    with pytest.warns(TruncationWarning):
+        assert np.isfinite(encoder.encode(text)).all()
+    with pytest.warns(TruncationWarning):
+        assert 0 <= pair.predict((text, "今天")) <= 1
+    assert time.perf_counter() - start < 60
+
+
+@settings(max_examples=200)
+@given(st.lists(st.text(), min_size=1, max_size=4))
+def test_any_unicode(encoder: SentenceEncoder, pair: PairScorer, texts: list[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        try:
+            vectors = encoder.encode(texts)
+        except InputError:
+            with pytest.raises(InputError):
+                pair.predict([(text, "今天") for text in texts])
+            return
+        assert np.isfinite(vectors).all() and len(vectors) == len(texts)
+        scores = pair.predict([(text, "今天") for text in texts])
+        assert ((scores >= 0) & (scores <= 1)).all() and len(scores) == len(texts)
+
+
+def test_stream(encoder: SentenceEncoder) -> None:
+    texts = random_texts(50, longest=20)
+    blocks = list(encoder.encode_stream(iter(texts), chunk=16))
+    assert [len(block) for block in blocks] == [16, 16, 16, 2]
+    assert np.abs(np.concatenate(blocks) - encoder.encode(texts)).max() < 1e-6
+    with pytest.raises(InputError, match="row 20"):
+        list(encoder.encode_stream([*texts[:20], "", *texts], chunk=16))
+    with pytest.raises(InputError, match="row 18"):
+        list(encoder.encode_stream([*texts[:18], "好" * 99], chunk=16, truncate="error"))
+    with pytest.warns(TruncationWarning, match="2 of 52.*rows 50, 51"):
+        list(encoder.encode_stream([*texts, "好" * 99, "好" * 98], chunk=16))
+    assert list(encoder.encode_stream([])) == []
+
+    drawn = 0
+
+    def endless():
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield f"今天{drawn}"
+
+    assert next(encoder.encode_stream(endless())).shape == (CHUNK, 32)
+    assert drawn == CHUNK
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(encoder: SentenceEncoder) -> None:
+    psutil = pytest.importorskip("psutil")
+    process = psutil.Process()
+    sizes = []
+    for number, block in enumerate(
+        encoder.encode_stream(f"今天{n}密码{n % 977}" for n in range(24 * CHUNK))
+    ):
+        assert block.shape == (CHUNK, 32)
+        if number >= 8:
+            sizes.append(process.memory_info().rss)
+    assert max(sizes) - sizes[0] < 16 << 20
+
+
+def test_prompts(tmp_path: Path) -> None:
+    write_small(tmp_path / "m", prompts={"query": "如何"}, default_prompt_name="query")
+    encoder = SentenceEncoder.load(tmp_path / "m")
+    assert encoder.prompts == {"query": "如何"}
+    plain = encoder.encode("如何今天", prompt="")
+    for given_prompt in ({}, {"prompt": "如何"}, {"prompt_name": "query"}):
+        assert np.allclose(encoder.encode("今天", **given_prompt), plain, atol=1e-6)
+    assert not np.allclose(encoder.encode("今天", prompt=""), plain, atol=1e-3)
+    with pytest.raises(InputError, match="query"):
+        encoder.encode("今天", prompt_name="passage")
+    with pytest.raises(InputError):
+        encoder.encode("今天", prompt="x", prompt_name="query")
+
+
+def test_similarity(encoder: SentenceEncoder) -> None:
+    vectors = encoder.encode(TEXTS)
+    matrix = encoder.similarity(TEXTS, TEXTS[:3])
+    assert matrix.shape == (len(TEXTS), 3) and matrix.dtype == np.float32
+    assert np.allclose(matrix, vectors @ vectors[:3].T, atol=1e-6)
+    assert np.allclose(encoder.similarity(vectors * 7, TEXTS[:3]), matrix, atol=1e-6)
+    assert encoder.similarity("今天", vectors[0]).shape == (1, 1)
+    assert np.allclose(encoder.similarity_pairwise(TEXTS, TEXTS), 1, atol=1e-6)
+    with pytest.raises(InputError, match="as many"):
+        encoder.similarity_pairwise(TEXTS, TEXTS[:2])
+    assert np.allclose(encoder.similarity(np.zeros((1, 32)), vectors[:1]), 0)
+
+
+def test_whitening_of_an_encoder(encoder: SentenceEncoder, tmp_path: Path) -> None:
+    texts = random_texts(200, longest=20)
+    white = encoder.fit_whitening(texts, 8)
+    vectors = white.encode(texts, normalize=False)
+    assert vectors.shape == (200, 8) and white.dimension == 8
+    assert np.abs(np.cov(vectors.T) - np.eye(8)).max() < 1e-2
+    white.save(tmp_path / "white")
+    again = SentenceEncoder.load(tmp_path / "white")
+    assert np.abs(again.encode(texts) - white.encode(texts)).max() < 1e-5
+    assert (
+        json.loads((tmp_path / "white/jinyi.json").read_text(encoding="utf-8"))["golden"]["kind"] == "vectors"
+    )
+    with pytest.raises(FolderError):
+        white.save(tmp_path / "white")
+    white.save(tmp_path / "white", overwrite=True)
+
+
+def test_whitening() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(500, 12)) @ rng.normal(size=(12, 12)) + 3
+    fitted = Whitening(5).fit(vectors)
+    assert np.abs(np.cov(fitted.transform(vectors).T) - np.eye(5)).max() < 1e-4
+    weight, bias = fitted.dense()
+    assert np.allclose(vectors @ weight.T + bias, fitted.transform(vectors), atol=1e-4)
+    whole = Whitening()
+    assert np.allclose(whole.inverse_transform(whole.fit_transform(vectors)), vectors, atol=1e-3)
+    # The definition in Su et al. 2021, up to the sign of each direction.
+    u, values, _ = np.linalg.svd(np.cov(vectors.T))
+    expected = (vectors - vectors.mean(0)) @ (u @ np.diag(values**-0.5))[:, :5]
+    assert np.allclose(np.abs(fitted.transform(vectors)), np.abs(expected), atol=1e-3)
+    with pytest.raises(jinyi.NotFittedError):
+        Whitening().transform(vectors)
+    for wrong in (Whitening(13), Whitening(0)):
+        with pytest.raises(InputError, match="dimension"):
+            wrong.fit(vectors)
+    with pytest.raises(InputError, match="more than the 12"):
+        Whitening().fit(vectors[:12])
+    with pytest.raises(InputError, match="shape"):
+        Whitening().fit(vectors[0])
+    assert Whitening(5).set_params(dimension=3).get_params() == {"dimension": 3}
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [("embed", SentenceEncoder), ("pair", PairScorer), ("topic", jinyi.TopicClassifier)]
+)
+def test_golden_sentences(tmp_path: Path, task: str, kind) -> None:
+    options = {
+        "pair": {"outputs": 2, "labels": ["not similar", "similar"]},
+        "topic": {"labels": ["体育", "财经的"]},
+    }
+    folder = write_small(tmp_path / task, task, golden=make_golden, **options.get(task, {}))
+    kind.load(folder)
+    record = json.loads((folder / "jinyi.json").read_text(encoding="utf-8"))
+    values = np.asarray(record["golden"]["values"])
+    record["golden"]["values"] = (values + 0.01).tolist()
+    (folder / "jinyi.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(FolderError, match="golden sentences"):
+        kind.load(folder)
+
+
+def test_golden_of_other_folders(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="classes"):
+        make_golden(write_small(tmp_path / "c", "classes", outputs=2, labels=["a", "b"]))
+
+
+def test_folders_that_do_not_fit(small_folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="no-such-model"):
+        SentenceEncoder.load("no-such-model")
+    with pytest.raises(FolderError, match="classifier"):
+        PairScorer.load(small_folders / "embed")
+    write_small(tmp_path / "bare", "encoder")
+    with pytest.raises(FolderError, match="pooling="):
+        SentenceEncoder.load(tmp_path / "bare")
+    mean = SentenceEncoder.load(tmp_path / "bare", pooling="mean")
+    assert np.allclose(
+        mean.encode(TEXTS), SentenceEncoder.load(small_folders / "embed").encode(TEXTS), atol=1e-6
+    )
+    with pytest.raises(InputError, match="pooling"):
+        SentenceEncoder.load(tmp_path / "bare", pooling="average")
+    with pytest.raises(InputError, match="precision"):
+        SentenceEncoder.load(small_folders / "embed", precision="float64")
+    with pytest.raises(InputError, match="threads"):
+        SentenceEncoder.load(small_folders / "embed", threads=0)
+
+
+def test_megatron_and_dense_layers(small_folders: Path, tmp_path: Path) -> None:
+    assert SentenceEncoder.load(small_folders / "megatron").encode(TEXTS).shape == (len(TEXTS), 32)
+    weight, bias = whitening()
+    write_small(tmp_path / "dense", dense=[(weight, bias)])
+    plain = SentenceEncoder.load(small_folders / "embed").encode(TEXTS, normalize=False)
+    dense = SentenceEncoder.load(tmp_path / "dense").encode(TEXTS, normalize=False)
+    assert np.allclose(dense, plain @ weight.T + bias, atol=1e-5)
+
+
+PAIRS = [("怎么改密码", "如何修改登录密码"), ("今天", "天气很好"), ("天气很好", "今天"), ("好", "好")]
+
+
+def test_pair_scores(pair: PairScorer) -> None:
+    scores = pair.predict(PAIRS)
+    assert scores.shape == (4,) and scores.dtype == np.float32
+    assert ((scores > 0) & (scores < 1)).all()
+    assert scores[1] == scores[2]
+    logits = pair.predict(PAIRS, raw_scores=True)
+    assert np.allclose(1 / (1 + np.exp(-logits)), scores, atol=1e-6)
+    ahead = pair.predict(PAIRS, raw_scores=True, symmetric=False)
+    behind = pair.predict([(b, a) for a, b in PAIRS], raw_scores=True, symmetric=False)
+    assert np.allclose((ahead + behind) / 2, logits, atol=1e-5)
+    assert abs(ahead[1] - ahead[2]) > 1e-4
+    zeros = pair.predict(PAIRS, segment_ids="zeros")
+    assert np.abs(zeros - scores).max() > 1e-4
+    assert pair.predict([]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "one", [("今天", "天气很好"), ["今天", "天气很好"], "今天[SEP]天气很好", " 今天 [SEP] 天气很好 "], ids=str
+)
+def test_one_pair_is_a_number(pair: PairScorer, one) -> None:
+    score = pair.predict(one)
+    assert isinstance(score, float)
+    assert score == pytest.approx(pair.predict(PAIRS)[1], abs=1e-6)
+
+
+def test_lists_of_pairs(pair: PairScorer) -> None:
+    expected = pair.predict(PAIRS)
+    for form in (
+        [list(row) for row in PAIRS],
+        np.array(PAIRS),
+        ["[SEP]".join(row) for row in PAIRS],
+        iter(PAIRS),
+    ):
+        assert np.allclose(pair.predict(form), expected, atol=1e-6)
+    assert pair.predict(["今天[SEP]好", "好[SEP]今天"]).shape == (2,)
+    # Inside a pair, a typed control token is text.
+    assert pair.predict(("今天[SEP]好", "好")) != pytest.approx(pair.predict(("今天 好", "好")), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("bad", "part"),
+    [
+        (["今天", "明天", "后天"], "no [SEP]"),
+        ([("今天",)], "row 0"),
+        ([("今天", "好"), ("今天", None)], "row 1, second text"),
+        ([("今天", "好"), ("", "好")], "row 1, first text"),
+        ([("今天", "好", "坏")], "row 0"),
+        ([None], "row 0"),
+        (None, "NoneType"),
+        (3, "int"),
+        ("今天", "[SEP]"),
+        ("今天[SEP]", "second text"),
+        ("a[SEP]b[SEP]c", "[SEP]"),
+        ({"今天": "好"}, "dict"),
+        ([("今天", "\ud83d")], "row 0, second text"),
+    ],
+    ids=str,
+)
+def test_bad_pairs(pair: PairScorer, bad, part: str) -> None:
+    with pytest.raises(InputError) as caught:
+        pair.predict(bad)
+    assert part in str(caught.value)
+
+
+def test_options_of_pairs(pair: PairScorer) -> None:
+    with pytest.raises(InputError, match="segment_ids"):
+        pair.predict(PAIRS, segment_ids="ones")
+    with pytest.raises(InputError, match="truncate"):
+        pair.predict(PAIRS, truncate="window")
+    long = [("今天", "好"), ("今天" * 40, "天气")]
+    with pytest.raises(InputError, match="row 1"):
+        pair.predict(long, truncate="error")
+    with pytest.warns(TruncationWarning, match="1 of 2") as caught:
+        _, report = pair.predict(long, return_report=True)
+    assert len(caught) == 1 and report.rows.tolist() == [1]
+    assert report.lost.tolist() == [80 + 2 + 3 - 48]
+
+
+def test_heads_with_one_and_three_outputs(small_folders: Path, tmp_path: Path) -> None:
+    one = PairScorer.load(small_folders / "pair1")
+    logits = one.predict(PAIRS, raw_scores=True)
+    assert np.allclose(1 / (1 + np.exp(-logits)), one.predict(PAIRS), atol=1e-6)
+    folder = write_small(
+        tmp_path / "three",
+        "pair",
+        outputs=3,
+        labels=["irrelevant", "related", "equal"],
+        similar_label="equal",
+    )
+    three = PairScorer.load(folder)
+    from jinyi.models.common import run_rows
+
+    encoded = three._source.tokenizer.encode_pairs(PAIRS)
+    raw = run_rows(three._engine, encoded, 0)
+    softmax = np.exp(raw) / np.exp(raw).sum(1, keepdims=True)
+    assert np.allclose(three.predict(PAIRS, symmetric=False), softmax[:, 2], atol=1e-6)
+    other = PairScorer.load(folder, similar_label=0)
+    assert np.allclose(other.predict(PAIRS, symmetric=False), softmax[:, 0], atol=1e-6)
+
+
+def test_rank(pair: PairScorer) -> None:
+    documents = ["如何修改登录密码", "今天天气很好", "密码", "今天天气很好"]
+    ranked = pair.rank("怎么改密码", documents)
+    assert [set(hit) for hit in ranked] == [{"corpus_id", "score", "text"}] * 4
+    assert sorted(hit["corpus_id"] for hit in ranked) == [0, 1, 2, 3]
+    scores = [hit["score"] for hit in ranked]
+    assert scores == sorted(scores, reverse=True)
+    expected = pair.predict([("怎么改密码", text) for text in documents])
+    assert all(hit["score"] == pytest.approx(expected[hit["corpus_id"]], abs=1e-6) for hit in ranked)
+    assert all(documents[hit["corpus_id"]] == hit["text"] for hit in ranked)
+    places = [hit["corpus_id"] for hit in ranked]
+    assert places.index(1) < places.index(3), "equal scores keep their order"
+    assert pair.rank("怎么改密码", documents, top_k=2) == ranked[:2]
+    assert pair.rank("怎么改密码", documents, top_k=99) == ranked
+    assert pair.rank("怎么改密码", []) == []
+    with pytest.raises(InputError, match="top_k"):
+        pair.rank("怎么改密码", documents, top_k=0)
+    with pytest.raises(InputError, match="document 1"):
+        pair.rank("怎么改密码", ["今天", None])
+    with pytest.raises(InputError, match="query"):
+        pair.rank("", documents)
+
+
+@pytest.mark.slow
+def test_against_sentence_transformers(small_folders: Path) -> None:
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    texts = random_texts(60, longest=40)
+    theirs = SentenceTransformer(str(small_folders / "embed"), device="cpu").encode(
+        texts, normalize_embeddings=True
+    )
+    assert np.abs(SentenceEncoder.load(small_folders / "embed").encode(texts) - theirs).max() < 1e-5
+    pairs = list(zip(random_texts(40, 1, 15), random_texts(40, 2, 15), strict=True))
+    theirs = CrossEncoder(str(small_folders / "pair1"), device="cpu").predict(pairs)
+    ours = PairScorer.load(small_folders / "pair1").predict(pairs, symmetric=False)
+    assert np.abs(ours - theirs).max() < 1e-5
