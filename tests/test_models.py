@@ -221,9 +221,7 @@ def test_memory_stays_flat(encoder: SentenceEncoder) -> None:
     psutil = pytest.importorskip("psutil")
     process = psutil.Process()
     sizes = []
-    for number, block in enumerate(
-        encoder.encode_stream(f"今天{n}密码{n % 977}" for n in range(24 * CHUNK))
-    ):
+    for number, block in enumerate(encoder.encode_stream(f"今天{n}密码{n % 977}" for n in range(24 * CHUNK))):
         assert block.shape == (CHUNK, 32)
         if number >= 8:
             sizes.append(process.memory_info().rss)
