@@ -80,7 +80,8 @@ def build(lines: Iterable[str], size: int = 8000, *, han: int = 5900, symbols: i
         *dict.fromkeys(PUNCTUATION),
         *marks,
     ]
-    head += [*digits, *(f"##{d}" for d in digits), *letters, *(f"##{c}" for c in letters), *chinese]
+    single = [*digits, *(f"##{d}" for d in digits), *letters, *(f"##{c}" for c in letters)]
+    head += [*single, *chinese]
     room = size - len(head)
     if room < 0:
         raise InputError(
@@ -90,9 +91,10 @@ def build(lines: Iterable[str], size: int = 8000, *, han: int = 5900, symbols: i
         )
     known = set(head)
     trainer_model = Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]", max_input_chars_per_word=40))
+    # Listing all single pieces fixes their ids; the trainer breaks ties by id, and would number them by chance.
     trainer = trainers.WordPieceTrainer(
-        vocab_size=room + len(letters) * 2 + len(digits) * 2 + 1,
-        special_tokens=["[UNK]"],
+        vocab_size=room + len(single) + 1,
+        special_tokens=["[UNK]", *single],
         continuing_subword_prefix="##",
         show_progress=False,
     )
