@@ -118,7 +118,6 @@ def classify(
         "calibrate": calibrate,
         "top": top,
         "truncate": truncate,
-        **classifier.info(),
     }
     total, cut = run_job(
         source,
@@ -126,7 +125,7 @@ def classify(
         read=lambda: read_texts(source, column=column, encoding=encoding),
         compute=compute,
         header=lambda rows: encoder.header(),
-        key=model_key(classifier.path, settings),
+        key=model_key(classifier.path, classifier.info(), settings),
         label="texts",
     )
     finish({"output": str(output), "rows": total, "cut": cut}, as_json)

@@ -147,13 +147,14 @@ def run_job(
     return total, cut
 
 
-def model_key(path: Path, settings: Mapping[str, Any]) -> dict[str, object]:
-    """Return what a result depends on: version, settings, and the content of the model folder."""
+def model_key(path: Path, engine: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, object]:
+    """Return what a result depends on: version, precision, settings, and the content of the model folder."""
     from jinyi import __version__
 
     files = [file for file in path.rglob("*") if file.suffix in (".safetensors", ".json")]
     hashes = {file.relative_to(path).as_posix(): file_hash(file) for file in sorted(files)}
-    return {"jinyi": __version__, "model": hashes, **settings}
+    arithmetic = {name: engine[name] for name in ("device", "precision")}
+    return {"jinyi": __version__, "model": hashes, **arithmetic, **settings}
 
 
 def file_hash(path: Path) -> str:

@@ -107,7 +107,6 @@ def embed(
         "normalize": normalize,
         "prompt_name": prompt_name,
         "truncate": truncate,
-        **encoder.info(),
     }
     total, cut = run_job(
         source,
@@ -115,7 +114,7 @@ def embed(
         read=lambda: read_texts(source, column=column, encoding=encoding),
         compute=compute,
         header=lambda rows: npy_header(rows, encoder.dimension) if rows_out is None else rows_out.header(),
-        key=model_key(encoder.path, settings),
+        key=model_key(encoder.path, encoder.info(), settings),
         label="texts",
     )
     finish({"output": str(output), "rows": total, "dimension": encoder.dimension, "cut": cut}, as_json)

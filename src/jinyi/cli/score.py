@@ -99,13 +99,8 @@ def score(
         header=lambda rows: encoder.header(),
         key=model_key(
             scorer.path,
-            {
-                "command": "score",
-                "columns": names,
-                "symmetric": symmetric,
-                "truncate": truncate,
-                **scorer.info(),
-            },
+            scorer.info(),
+            {"command": "score", "columns": names, "symmetric": symmetric, "truncate": truncate},
         ),
         label="pairs",
     )
