@@ -333,6 +333,8 @@ def test_half_precision_weights_are_read() -> None:
     found = oracle("bert")
     halves = {name: array.astype(np.float16) for name, array in found.weights.items()}
     widened = {name: array.astype(np.float32) for name, array in halves.items()}
+    for array in halves.values():
+        array.flags.writeable = False  # as in a file mapped for reading
     rows = encode(texts(20))
     np.testing.assert_array_equal(
         results(open_engine(found.config, halves, Head()), rows),

@@ -92,7 +92,7 @@ def record(args: argparse.Namespace, start: dict | None, steps: int, dev: str) -
         "settings": settings,
         "seed": 0,
         "steps": steps,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "dev": dev,
     }
     return {"runs": [*(start or {}).get("runs", []), entry]}

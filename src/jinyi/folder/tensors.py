@@ -154,7 +154,9 @@ class TensorMap(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         info = self._infos[name]
         if info.file not in self._maps:
-            self._maps[info.file] = np.memmap(info.file, dtype=np.uint8, mode="r")
+            self._maps[info.file] = np.memmap(
+                info.file, dtype=np.uint8, mode="c"
+            )  # copy on write: writable, so that the runtime may share it
         raw = self._maps[info.file][info.start : info.stop]
         kind = _DTYPES[info.dtype]
         if info.start % kind.itemsize:

@@ -339,7 +339,8 @@ class _Builder:
         array = checked_weight(self.weights, name, shape)
         if array.dtype != np.float16 or not self.keep_half:
             return self.constant(array)
-        node = self.ops.convert(self.ops.constant(np.ascontiguousarray(array), shared_memory=True), "f32")
+        values = np.ascontiguousarray(array)
+        node = self.ops.convert(self.ops.constant(values, shared_memory=values.flags.writeable), "f32")
         node.get_rt_info()["decompression_0"] = ""
         return node
 
