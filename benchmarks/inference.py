@@ -36,7 +36,7 @@ from systems import (
     System,
     Worker,
     WorkerError,
-    last_line,
+    last_error,
     worker_environment,
 )
 from tokenizers import Tokenizer as Backend
@@ -64,7 +64,6 @@ PAUSE = 0.3  # seconds between two systems: idle threads of the last one spin fo
 LEAST_COSINE = 0.9999  # of two float32 systems
 MOST_DIFFERENCE = 1e-3  # of their probabilities
 REFERENCE = "st"  # what the others' results are compared with
-SAMPLE = 200  # texts that 8-bit ranges are measured on
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,6 @@ class Benchmark:
         pythons = dict.fromkeys((sys.executable, str(options.peers)))
         self.environments = [Environment.probe(python) for python in pythons if shutil.which(python)]
         self.homes: dict[str, Environment] = {}
-        self.failed = False
         self.result: dict[str, Any] = {
             "machine": self.machine,
             "settings": {
@@ -166,12 +164,6 @@ class Benchmark:
             "installed_mb": home.megabytes(system),
             "versions": home.versions(system),
         }
-
-    def fail(self, system: System, why: str) -> None:
-        """Note that a system dropped out."""
-        self.failed = True
-        say(f"  {system.label}: {why}")
-        self.result["systems"][system.name]["status"] = why
 
     def run(self) -> dict[str, Any]:
         """Measure all sections; the JSON file is written after each."""
@@ -218,13 +210,15 @@ class Benchmark:
             worker.close()
 
     def prepare(self, system: System, spec: dict[str, Any], tag: str) -> None:
-        """Let a system export the model or measure ranges, in a process that ends afterwards."""
+        """Let a system export the model, in a process that ends afterwards."""
         file = self.spec_file(system, spec, tag)
         command = [self.homes[system.name].python, str(WORKER), "prepare", str(file)]
         with self.log(system).open("ab") as log:
-            done = subprocess.run(command, stdout=log, stderr=log, env=worker_environment(), check=False)
+            done = subprocess.run(
+                command, stdout=subprocess.DEVNULL, stderr=log, env=worker_environment(), check=False
+            )
         if done.returncode:
-            raise WorkerError(last_line(self.log(system)))
+            raise WorkerError(last_error(self.log(system)))
 
     def spec_file(self, system: System, spec: dict[str, Any], tag: str) -> Path:
         """Write a SPEC for worker.py."""
@@ -271,7 +265,6 @@ class SectionRun:
             "pooling": self.folder.pooling,
             "similar": self.folder.similar if section.task == "pair" else 0,
             "first": first[0],
-            "sample": first[-SAMPLE:],
         }
         self.result: dict[str, Any] = {
             "name": section.name,
@@ -283,6 +276,8 @@ class SectionRun:
                 name: self._describe(name, token_lengths(inputs, tokenizer))
                 for name, inputs in self.inputs.items()
             },
+            "int8": self.folder.record.get("int8"),
+            "failed": {},
             "systems": {},
         }
 
@@ -297,9 +292,10 @@ class SectionRun:
             if self.section.busy:
                 self._busy(workers)
             for worker in workers:
-                self._of(worker.system)["resident_mb"] = worker.megabytes()
+                if worker.system.name not in self.result["failed"]:
+                    self._of(worker.system)["resident_mb"] = worker.megabytes()
         if self.section.start_up:
-            self._start_up([worker.system for worker in workers])
+            self._start_up(workers)
         return self.result
 
     # ------------------------------------------------------------ preparation
@@ -335,8 +331,7 @@ class SectionRun:
     def _start(self, stack: ExitStack) -> list[Worker]:
         workers = []
         for system in SYSTEMS:
-            usable = self.benchmark.result["systems"][system.name]["status"] == "measured"
-            if usable and self.section.task in system.tasks:
+            if system.name in self.benchmark.homes and self.section.task in system.tasks:
                 say(f"  opening {system.label}")
                 try:
                     self.benchmark.prepare(system, self.spec, self.section.name)
@@ -344,13 +339,19 @@ class SectionRun:
                     worker.ask(load=str(self.work_file))
                     workers.append(worker)
                 except WorkerError as error:
-                    self.benchmark.fail(system, f"failed: {error}")
+                    self._fail(system, str(error))
         return workers
 
     def _compare(self, workers: list[Worker]) -> list[Worker]:
         """Compute everything once, unmeasured, and compare; returns the workers that may be timed."""
         say("  comparing what they compute")
-        outputs = {worker.system.name: self._outputs(worker) for worker in workers}
+        outputs: dict[str, dict[str, np.ndarray]] = {}
+
+        def collect(worker: Worker, number: int) -> None:
+            outputs[worker.system.name] = self._outputs(worker)
+
+        self._visit(workers, 1, collect)
+        workers = [worker for worker in workers if worker.system.name in outputs]
         agreed = []
         if REFERENCE not in outputs and outputs:
             self.benchmark.result["settings"]["reference"] = next(iter(outputs))
@@ -363,7 +364,7 @@ class SectionRun:
             self._of(system)["agreement"] = value
             wrong = not (value >= LEAST_COSINE if embed else value <= MOST_DIFFERENCE)
             if wrong and system.precision == "float32" and not system.symmetric:
-                self.benchmark.fail(system, f"not timed: its results differ ({value:.6f})")
+                self._fail(system, f"not timed, its results differ ({value:.6f})")
             else:
                 agreed.append(worker)
         return agreed
@@ -378,52 +379,72 @@ class SectionRun:
 
     # ------------------------------------------------------------ measurement
 
+    def _visit(self, workers: list[Worker], rounds: int, measure: Callable[[Worker, int], None]) -> None:
+        """Measure A B C, C B A, A B C ..., with a pause before each; a worker that ends drops out."""
+        for number in range(rounds):
+            for worker in workers if number % 2 == 0 else workers[::-1]:
+                if worker.system.name in self.result["failed"]:
+                    continue
+                time.sleep(PAUSE)
+                try:
+                    measure(worker, number)
+                except WorkerError as error:
+                    self._fail(worker.system, str(error))
+
     def _throughput(self, workers: list[Worker]) -> None:
         for name, inputs in self.inputs.items():
             say(f"  throughput: {name}")
-            for worker in in_turn(workers, self.rounds):
-                measured = worker.rate(name, len(inputs))
-                self._of(worker.system).setdefault("many", {}).setdefault(name, []).append(measured)
+
+            def measure(worker: Worker, number: int, name: str = name, count: int = len(inputs)) -> None:
+                rates = self._of(worker.system).setdefault("many", {}).setdefault(name, [])
+                rates.append(worker.rate(name, count))
+
+            self._visit(workers, self.rounds, measure)
 
     def _latency(self, workers: list[Worker]) -> None:
         for name, sizes in self.section.one.items():
             say(f"  one at a time: {name}")
-            count = min(sizes[self.benchmark.options.quick], len(self.inputs[name]))
-            steps = {worker.system.name: 0 for worker in workers}
-            for worker in in_turn(workers, self.rounds):
-                start = steps[worker.system.name] * count % (len(self.inputs[name]) - count + 1)
-                steps[worker.system.name] += 1
+            total = len(self.inputs[name])
+            count = min(sizes[self.benchmark.options.quick], total)
+
+            def measure(
+                worker: Worker, number: int, name: str = name, count: int = count, total: int = total
+            ) -> None:
+                start = number * count % (total - count + 1)
                 seconds = worker.ask(one=name, start=start, stop=start + count)["seconds"]
                 self._of(worker.system).setdefault("one", {}).setdefault(name, []).extend(seconds)
+
+            self._visit(workers, self.rounds, measure)
 
     def _busy(self, workers: list[Worker]) -> None:
         say("  with one busy core")
         name, inputs = next(iter(self.inputs.items()))
-        with busy_core():
-            for worker in in_turn(workers, min(self.rounds, 3)):
-                self._of(worker.system).setdefault("busy", []).append(worker.rate(name, len(inputs)))
 
-    def _start_up(self, systems: list[System]) -> None:
+        def measure(worker: Worker, number: int) -> None:
+            self._of(worker.system).setdefault("busy", []).append(worker.rate(name, len(inputs)))
+
+        with busy_core():
+            self._visit(workers, min(self.rounds, 3), measure)
+
+    def _start_up(self, workers: list[Worker]) -> None:
         """Time fresh processes until their first vector; their files are cached by now."""
         say("  start-up")
-        for number in range(1 if self.benchmark.options.quick else self.rounds):
-            for system in systems if number % 2 == 0 else systems[::-1]:
-                time.sleep(PAUSE)
-                with self.benchmark.worker(system, self.spec, self.section.name) as worker:
-                    measured = {**worker.start_up, "resident_mb": worker.megabytes()}
-                    self._of(system).setdefault("start_up", []).append(measured)
+
+        def measure(worker: Worker, number: int) -> None:
+            with self.benchmark.worker(worker.system, self.spec, self.section.name) as fresh:
+                measured = {**fresh.start_up, "resident_mb": fresh.megabytes()}
+            self._of(worker.system).setdefault("start_up", []).append(measured)
+
+        self._visit(workers, 1 if self.benchmark.options.quick else self.rounds, measure)
+
+    def _fail(self, system: System, why: str) -> None:
+        say(f"  {system.label}: {why}")
+        self.result["failed"][system.name] = why
+        self.result["systems"].pop(system.name, None)
 
     def _of(self, system: System) -> dict[str, Any]:
         values: dict[str, Any] = self.result["systems"].setdefault(system.name, {})
         return values
-
-
-def in_turn(workers: list[Worker], rounds: int) -> Iterator[Worker]:
-    """A B C, C B A, A B C ..., with a pause before each."""
-    for number in range(rounds):
-        for worker in workers if number % 2 == 0 else workers[::-1]:
-            time.sleep(PAUSE)
-            yield worker
 
 
 def agreement(found: np.ndarray, expected: np.ndarray) -> float:
@@ -488,7 +509,7 @@ def main() -> int:
         benchmark = Benchmark(options, work.resolve())
         print(report(benchmark.run()))
         benchmark.write()
-    return 1 if benchmark.failed else 0
+    return 1 if any(section["failed"] for section in benchmark.result["sections"]) else 0
 
 
 if __name__ == "__main__":

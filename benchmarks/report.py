@@ -49,7 +49,7 @@ def report(result: dict[str, Any]) -> str:
     ]
     for section in result["sections"]:
         parts += [f"## {_title(section)}", _speed_table(result, section)]
-        parts += [_ratio_table(result, section), _latency_table(result, section)]
+        parts += [_ratio_table(result, section), _latency_table(result, section), _remarks(result, section)]
     parts += ["## Start-up, memory, size", _resource_table(result), _notes(result)]
     return "\n\n".join(part for part in parts if part)
 
@@ -74,6 +74,15 @@ def _absent(result: dict[str, Any]) -> str:
         if system["status"] not in ("measured", LEFT_OUT)
     ]
     return "\n".join(["Not in the tables:", "", *lines]) if lines else ""
+
+
+def _remarks(result: dict[str, Any], section: dict[str, Any]) -> str:
+    """What failed with this model, and the loss of 8 bits as its folder has it."""
+    lines = [f"- {result['systems'][name]['label']}: {why}" for name, why in section["failed"].items()]
+    if section["int8"]:
+        facts = ", ".join(f"{key} {value}" for key, value in section["int8"].items())
+        lines.append(f"- 8 bits, measured when the model was made: {facts}")
+    return "\n".join(lines)
 
 
 def _measured(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -211,7 +212,7 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise WorkerError(last_line(self._log))
+            raise WorkerError(last_error(self._log))
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -221,6 +222,8 @@ def worker_environment() -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
-def last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "no message")
+def last_error(log: Path) -> str:
+    """The last exception in a log, on one line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    begins = [place for place, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Exit)\b", line)]
+    return " ".join(line.strip() for line in lines[begins[-1] :]) if begins else f"no message; see {log}"

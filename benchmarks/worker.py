@@ -5,7 +5,7 @@ alive while the others run. This file runs in any environment that holds the sys
 jinyi's repository, and each system imports its library only when it is opened.
 
     python worker.py probe NAME...     versions and sizes of installed distributions, as JSON
-    python worker.py prepare SPEC      what is done once per model: export, optimise, measure 8-bit ranges
+    python worker.py prepare SPEC      what is done once per model: export, optimise
     python worker.py serve SPEC        open the model, compute one text, then answer requests line by line
 """
 
@@ -23,22 +23,19 @@ TOKEN_BUDGET = 2048  # padded tokens in a batch of the plain loops, about the be
 
 # The same as inference.py's systems: "kind" of a SPEC names one of KINDS at the end of this file. Other keys of a
 # SPEC: model (folder), prepared (folder for what `prepare` makes), task ("embed" or "pair"), precision, max_length,
-# backend, symmetric, similar (index of the output that means similar), first (a text or a pair), sample (texts).
+# backend, symmetric, similar (index of the output that means similar), first (a text or a pair).
 Spec = dict[str, Any]
 
 
 class Jinyi:
-    """jinyi as a user calls it; 8 bits through ranges measured beforehand."""
+    """jinyi as a user calls it."""
 
     def __init__(self, spec: Spec) -> None:
         import jinyi
 
         self.spec = spec
         model_class = jinyi.SentenceEncoder if spec["task"] == "embed" else jinyi.PairScorer
-        if spec["precision"] == "int8":
-            self.model: Any = model_class(int8_source(spec))
-        else:
-            self.model = model_class.load(spec["model"], precision=spec["precision"])
+        self.model: Any = model_class.load(spec["model"], precision=spec["precision"])
 
     def many(self, inputs: list[Any]) -> Any:
         if self.spec["task"] == "embed":
@@ -50,53 +47,7 @@ class Jinyi:
 
     @staticmethod
     def prepare(spec: Spec) -> None:
-        if spec["precision"] != "int8":
-            return
-        import numpy as np
-
-        from jinyi.batches import make_batches
-        from jinyi.runtime.int8 import measure_ranges
-
-        source = open_source(spec)
-        encode = source.tokenizer.encode if spec["task"] == "embed" else source.tokenizer.encode_pairs
-        encoded = encode(spec["sample"], max_length=spec["max_length"], truncate="report")
-        batches = make_batches(encoded, pad_id=source.tokenizer.pad_id)
-        ranges = measure_ranges(source.folder.config, source.folder.weights(), batches)
-        np.savez(ranges_file(spec), **ranges)
-
-
-def open_source(spec: Spec) -> Any:
-    """jinyi's opened folder with its tokenizer."""
-    from jinyi.models.common import Source
-
-    return Source.open(spec["model"], spec["task"], as_task=spec["task"], precision=spec["precision"])
-
-
-def int8_source(spec: Spec) -> Any:
-    """The same with engines that compute in 8 bits: the classes take no ranges by themselves."""
-    from dataclasses import dataclass, fields
-
-    import numpy as np
-
-    from jinyi.models.common import Source
-    from jinyi.runtime import Engine, Head, open_engine
-
-    with np.load(ranges_file(spec)) as file:
-        ranges = dict(file)
-
-    @dataclass(frozen=True, eq=False)
-    class Int8Source(Source):
-        def engine(self, head: Head) -> Engine:
-            return open_engine(
-                self.folder.config, self.folder.weights(), head, precision="int8", ranges=ranges
-            )
-
-    source = open_source(spec)
-    return Int8Source(**{field.name: getattr(source, field.name) for field in fields(source)})
-
-
-def ranges_file(spec: Spec) -> Path:
-    return Path(spec["prepared"]) / f"ranges-{spec['task']}.npz"
+        """Nothing is prepared."""
 
 
 class SentenceTransformers:
@@ -231,9 +182,14 @@ class OnnxRuntime:
             )
             model.save_model_to_file(str(fused))
         if spec["precision"] == "int8" and not onnx_file(spec, "int8").exists():
+            from onnx import TensorProto
             from onnxruntime.quantization import QuantType, quantize_dynamic
 
-            quantize_dynamic(fused, onnx_file(spec, "int8"), weight_type=QuantType.QInt8)
+            # ONNX infers no types behind the fused operators.
+            options = {"DefaultTensorType": TensorProto.FLOAT}
+            quantize_dynamic(
+                fused, onnx_file(spec, "int8"), weight_type=QuantType.QInt8, extra_options=options
+            )
 
 
 def onnx_file(spec: Spec, precision: str) -> Path:

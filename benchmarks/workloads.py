@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as Backend
 from jinyi.config import EncoderConfig
 from jinyi.folder import write_folder
 from jinyi.folder.weights import encoder_shapes
+from jinyi.models.int8 import measure
 from jinyi.tokens import build_tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -22,6 +23,7 @@ HAN_FROM, HAN_TO = 0x4E00, 0x9FA6
 TINY = {"hidden_size": 312, "num_hidden_layers": 4, "num_attention_heads": 12, "intermediate_size": 1248}
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 VOCABULARY = 8000
+SAMPLE = 100  # texts that a random model's 8-bit ranges are measured on
 
 # Characters of made-up sentences, frequent ones of customers' questions.
 CHARACTERS = (
@@ -55,14 +57,17 @@ def random_folder(path: Path, shape: dict[str, int], task: str, *, seed: int = 0
         spread = 1.0 if name.startswith("embeddings") else 1 / np.sqrt(dimensions[-1])
         values = rng.standard_normal(dimensions, np.float32) * np.float32(spread)
         weights[name] = values + 1 if name.endswith("LayerNorm.weight") else values
-    return write_folder(
-        path,
-        task=task,
-        config=config,
-        weights=weights,
-        tokenizer=build_tokenizer(vocabulary),
-        pooling="cls" if task == "embed" else None,
-    )
+    options: dict[str, Any] = {
+        "task": task,
+        "config": config,
+        "weights": weights,
+        "tokenizer": build_tokenizer(vocabulary),
+        "pooling": "cls" if task == "embed" else None,
+    }
+    write_folder(path, **options)
+    texts = made_up(SAMPLE, seed=2)
+    sample = texts if task == "embed" else list(zip(texts[::2], texts[1::2], strict=True))
+    return write_folder(path, **options, ranges=measure(path, sample), overwrite=True)
 
 
 def made_up(count: int, seed: int = 0) -> list[str]:
