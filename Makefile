@@ -15,12 +15,12 @@ DEV = .venv
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --constraint constraints.txt
 PACKAGE_FILES := $(shell find src/jinyi -type f ! -name '*.pyc')
 
-.PHONY: run test lint types fast slow format clean
+.PHONY: run test lint types fast slow compat format clean
 
 run: $(RUN)/installed
 	@$(RUN)/$(BIN)/python examples/quickstart.py
 
-test: lint types fast slow
+test: lint types fast slow compat
 
 lint: $(DEV)/installed
 	$(DEV)/$(BIN)/ruff check .
@@ -34,6 +34,10 @@ fast: $(DEV)/installed
 
 slow: $(DEV)/installed
 	$(DEV)/$(BIN)/pytest -q -m slow
+
+# Our folders opened by sentence-transformers 6 and 2.7; fetches the old release into .compat once.
+compat: $(DEV)/installed
+	$(DEV)/$(BIN)/python tests/compat/run.py
 
 format: $(DEV)/installed
 	$(DEV)/$(BIN)/ruff check --fix .
