@@ -167,7 +167,7 @@ def _resource_table(result: dict[str, Any]) -> str:
     header += ["installed, MB", "versions"]
     rows = []
     for name, system in result["systems"].items():
-        if system["status"] != "measured":
+        if not any(name in section["systems"] for section in result["sections"]):
             continue
         cells = [system["label"]]
         starts = [
