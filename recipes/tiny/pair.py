@@ -40,6 +40,38 @@ class PairHead(nn.Module):
         return self.classifier(torch.tanh(self.pooler(first)))[:, 0]
 
 
+def start_matching(encoder: TorchEncoder) -> None:
+    """Let a few heads of the first two layers look for the same token on the other side.
+
+    Alignment between the sides is what a cross-encoder has to discover first, and random heads need long for it.
+    Queries and keys of these heads are one random projection of the word vectors (equal tokens match) and one
+    channel that tells the segments apart, with opposite signs (the other side is preferred).
+    """
+    size = encoder.config.hidden_size // encoder.config.num_attention_heads
+    generator = torch.Generator().manual_seed(3)
+    words = encoder.embeddings.word_embeddings.weight
+    with torch.no_grad():
+        axes = torch.linalg.svd(words - words.mean(0), full_matrices=False)[2][:248]
+        side = axes[-1]
+        types = encoder.embeddings.token_type_embeddings.weight
+        types[1] = types[0] + 8 * words.std() * side
+        # What the segments' difference is after the layer norm, measured.
+        sample = torch.randint(21, len(words), (64, 16), generator=generator)
+        first, second = (
+            encoder.embeddings(sample, torch.full_like(sample, kind), None) @ side for kind in (0, 1)
+        )
+        middle, half = (first.mean() + second.mean()) / 2, (second.mean() - first.mean()) / 2
+        for layer, heads in ((0, (6, 7, 8, 9)), (1, (10, 11))):
+            own = encoder.encoder.layer[layer].attention.self
+            for head in heads:
+                mix = torch.linalg.qr(torch.randn(247, size - 1, generator=generator))[0].T @ axes[:-1]
+                rows = slice(head * size, (head + 1) * size)
+                for linear, sign in ((own.query, -1.0), (own.key, 1.0)):
+                    gain = sign * 4.5 / half
+                    linear.weight[rows] = torch.cat((1.15 * mix, gain * side[None]))
+                    linear.bias[rows] = torch.cat((torch.zeros(size - 1), -gain * middle[None]))
+
+
 def target(name: str, row: dict) -> float | None:
     if name == "stsb":
         return row["score"] / 5
@@ -77,6 +109,7 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(args.tokenizer)
     encoder, _, config = common.load(args.start, args.dropout)
     head = PairHead(config)
+    start_matching(encoder)
 
     def encode(rows: list[dict]) -> list[tuple[list[int], list[int]]]:
         a, b = (
