@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes" / "tiny"))
 import common  # noqa: E402
 import embed  # noqa: E402
+import pair  # noqa: E402
 import pretrain  # noqa: E402
 import shards  # noqa: E402
 import topic  # noqa: E402
@@ -117,3 +118,20 @@ def test_padded_rows_and_buckets() -> None:
     assert common.pad([[1, 2], [3, 4]])[1] is None
     plan = common.bucketed(np.random.default_rng(0).integers(1, 50, 103), 16, np.random.default_rng(1))
     assert sorted(np.concatenate(plan).tolist()) == list(range(103))
+
+
+def test_matching_heads_find_the_same_token_on_the_other_side() -> None:
+    torch.manual_seed(0)
+    encoder = TorchEncoder(pretrain.TINY).eval()
+    pretrain.start(encoder, torch.randn(pretrain.TINY.vocab_size, pretrain.TINY.hidden_size))
+    pair.start_matching(encoder)
+    words = torch.randint(21, 8000, (10,))
+    ids = torch.cat((words, words.flip(0)))[None]
+    segments = (torch.arange(20) >= 10).long()[None]
+    own = encoder.encoder.layer[0].attention.self
+    heads = pretrain.TINY.num_attention_heads
+    with torch.no_grad():
+        states = encoder.embeddings(ids, segments, None)
+        query, key = (f(states).view(20, heads, -1).transpose(0, 1) for f in (own.query, own.key))
+        found = (query @ key.transpose(1, 2)).argmax(-1)[6:10]
+    assert (found == torch.arange(19, -1, -1)).float().mean() > 0.8
