@@ -101,7 +101,11 @@ def test_weights_stay_on_the_disk(tmp_path: Path) -> None:
     words = folder.weights()["embeddings.word_embeddings.weight"]
     assert isinstance(words.base, np.ndarray)
     assert not words.flags.owndata
-    assert not words.flags.writeable
+    before = words.copy()
+    words[:] = 0  # copy on write: the runtime may share the memory, the file never changes
+    np.testing.assert_array_equal(
+        read_folder(folder.path).weights()["embeddings.word_embeddings.weight"], before
+    )
 
 
 def test_files_are_what_other_libraries_expect(tmp_path: Path) -> None:
