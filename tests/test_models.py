@@ -488,3 +488,39 @@ def test_against_sentence_transformers(small_folders: Path) -> None:
     theirs = CrossEncoder(str(small_folders / "pair1"), device="cpu").predict(pairs)
     ours = PairScorer.load(small_folders / "pair1").predict(pairs, symmetric=False)
     assert np.abs(ours - theirs).max() < 1e-5
+
+
+class _Frame:
+    """Like a pandas data frame: iterating it gives the names of its columns."""
+
+    columns = ("texta", "textb")
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+def test_a_data_frame_is_not_read_as_its_column_names(encoder: SentenceEncoder, pair: PairScorer) -> None:
+    for call in (encoder.encode, pair.predict):
+        with pytest.raises(InputError, match="columns"):
+            call(_Frame())
+
+
+def test_a_stream_takes_no_bare_text(encoder: SentenceEncoder) -> None:
+    for texts in ("今天", None, 5):
+        with pytest.raises(InputError, match="iterable of texts"):
+            list(encoder.encode_stream(texts))
+    with pytest.raises(InputError, match="chunk"):
+        list(encoder.encode_stream(["今天"], chunk=0))
+
+
+def test_similarity_of_arrays_of_text_and_of_unfit_vectors(encoder: SentenceEncoder) -> None:
+    texts = ["今天", "天气"]
+    expected = encoder.similarity(texts, texts)
+    assert np.array_equal(encoder.similarity(np.array(texts), np.array(texts, object)), expected)
+    assert encoder.similarity([], texts).shape == (0, 2)
+    for bad in (None, [1, "今天"], [[1.0, 2.0], [3.0]], np.ones((2, 3))):
+        for call in (encoder.similarity, encoder.similarity_pairwise):
+            with pytest.raises(InputError):
+                call(bad, texts)
+    with pytest.raises(InputError, match="prompt"):
+        encoder.encode(texts, prompt=5)

@@ -270,3 +270,31 @@ def test_logistic_regression_is_scikit_learns() -> None:
     theirs = LogisticRegression(C=0.3, tol=1e-10, max_iter=5000).fit(vectors, targets)
     assert np.abs(weight - theirs.coef_).max() < 1e-4
     assert np.abs((bias - bias.mean()) - (theirs.intercept_ - theirs.intercept_.mean())).max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", [np.array, iter])
+def test_a_repeated_label_word_is_refused_in_any_container(small_folders: Path, kind) -> None:
+    with pytest.raises(InputError, match="twice"):
+        TopicClassifier.load(small_folders / "topic", labels=kind(["体育", "体育", "新闻"]))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["x", None, "x", "y"], ["x", float("nan"), "x", "y"], ["x", 1, "x", 2], [1.0, float("nan"), 2, 2]],
+)
+def test_missing_and_mixed_labels_are_refused(small_folders: Path, labels: list) -> None:
+    with pytest.raises(InputError, match="label"):
+        TopicClassifier.load(small_folders / "embed").fit(["今天", "天气", "体育", "财经"], labels)
+
+
+def test_settings_of_fit_are_checked(small_folders: Path) -> None:
+    for option in ({"C": 0}, {"C": -1.0}, {"C": "a"}, {"neighbors": 0}, {"neighbors": -1}):
+        with pytest.raises(InputError, match=next(iter(option))):
+            TopicClassifier.load(small_folders / "embed", **option)
+
+
+def test_score_wants_a_label_for_each_text(small_folders: Path) -> None:
+    topics = TopicClassifier.load(small_folders / "topic")
+    for labels in (["体育"], ["体育"] * 3, []):
+        with pytest.raises(InputError, match="one label for each text"):
+            topics.score(["今天", "天气"], labels)

@@ -17,6 +17,7 @@ from jinyi.folder import Golden, write_folder
 from jinyi.models.common import (
     FloatArray,
     Source,
+    as_list,
     as_texts,
     check_golden,
     check_truncate,
@@ -192,6 +193,17 @@ class SentenceEncoder:
         Raises:
             InputError: as `encode`, when the text's block is reached; rows count from the start of the stream.
         """
+        if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+            raise InputError(
+                found=f"{shorten(texts)} of type {type(texts).__name__}",
+                expected="an iterable of texts",
+                fix="Put a single text into a list: [text].",
+                where="texts",
+            )
+        if not isinstance(chunk, int) or chunk < 1:
+            raise InputError(
+                found=shorten(chunk), expected="a whole number from 1", fix="Leave it out.", where="chunk"
+            )
         prefix = self._prefix(prompt, prompt_name)
         seen, reports = 0, []
         for block in chunks(texts, chunk):
@@ -212,7 +224,8 @@ class SentenceEncoder:
             a: texts, or vectors [n, d] from `encode`.
             b: texts, or vectors.
         """
-        result: FloatArray = np.matmul(self._unit_vectors(a, "a"), self._unit_vectors(b, "b").T)
+        first, second = self._vectors_of_both(a, b)
+        result: FloatArray = np.matmul(first, second.T)
         return result
 
     def similarity_pairwise(self, a: Any, b: Any) -> FloatArray:
@@ -225,7 +238,7 @@ class SentenceEncoder:
         Raises:
             InputError: a and b differ in length.
         """
-        first, second = self._unit_vectors(a, "a"), self._unit_vectors(b, "b")
+        first, second = self._vectors_of_both(a, b)
         if len(first) != len(second):
             raise InputError(
                 found=f"{len(first)} and {len(second)} rows",
@@ -337,14 +350,33 @@ class SentenceEncoder:
             )
         return max_length
 
+    def _vectors_of_both(self, a: Any, b: Any) -> tuple[FloatArray, FloatArray]:
+        first, second = self._unit_vectors(a, "a"), self._unit_vectors(b, "b")
+        if first.shape[1] != second.shape[1]:
+            raise InputError(
+                found=f"vectors of {first.shape[1]} and of {second.shape[1]} numbers",
+                expected="vectors of one model",
+                fix="Encode both with this encoder.",
+                where="a and b",
+            )
+        return first, second
+
     def _unit_vectors(self, values: Any, name: str) -> FloatArray:
         if isinstance(values, str):
             return self.encode([values])
-        if not isinstance(values, np.ndarray):
-            values = list(values)
-            if values and isinstance(values[0], str):
+        if not isinstance(values, np.ndarray) or values.dtype.kind in "UO":
+            values = as_list(values, "texts or vectors")
+            if not values or any(isinstance(value, str) for value in values):
                 return self.encode(values)
-        vectors: npt.NDArray[np.float32] = np.array(values, np.float32, ndmin=2)
+        try:
+            vectors: npt.NDArray[np.float32] = np.array(values, np.float32, ndmin=2)
+        except (TypeError, ValueError):
+            raise InputError(
+                found=f"rows such as {shorten(values[0])}",
+                expected="texts, or vectors [n, d]",
+                fix="Pass what encode returned.",
+                where=name,
+            ) from None
         if vectors.ndim != 2 or vectors.shape[1] == 0:
             raise InputError(
                 found=f"an array of shape {vectors.shape}",

@@ -169,7 +169,14 @@ class TopicClassifier:
 
     def score(self, X: Iterable[str], y: Iterable[Any]) -> float:
         """Return the accuracy on labelled texts."""
-        return float(np.mean(self.predict(X) == np.asarray(as_list(y, "labels"))))
+        labels, predicted = as_list(y, "labels"), self.predict(as_list(X, "texts"))
+        if not labels or len(labels) != len(predicted):
+            raise InputError(
+                found=f"{len(predicted)} texts and {len(labels)} labels",
+                expected="one label for each text, one text at least",
+                fix="Check that both come from the same rows.",
+            )
+        return float(np.mean(predicted == np.asarray(labels)))
 
     def fit(self, X: Iterable[str], y: Iterable[Any], *, method: str | None = None) -> TopicClassifier:
         """Learn from labelled texts; the encoder itself does not change.
@@ -186,7 +193,22 @@ class TopicClassifier:
             self.method = method
         self._check_method()
         texts, _ = as_texts(as_list(X, "texts"))
-        labels = np.asarray(as_list(y, "labels"))
+        given = as_list(y, "labels")
+        for row, label in enumerate(given):
+            if label is None or label != label:
+                raise InputError(
+                    found=f"{label}, a missing label",
+                    expected="a label for each text",
+                    fix="Drop the row or fill in its label.",
+                    where=f"row {row}",
+                )
+        if len({isinstance(label, str) for label in given}) > 1:
+            raise InputError(
+                found="labels of which some are text and some are not",
+                expected="all str, or all int",
+                fix="Pass [str(label) for label in labels].",
+            )
+        labels = np.asarray(given)
         if len(labels) != len(texts) or labels.ndim != 1:
             raise InputError(
                 found=f"{len(texts)} texts and labels of shape {labels.shape}",
@@ -318,6 +340,18 @@ class TopicClassifier:
         if folder.task in ("topic", "mlm"):
             self._prompt = self._choose_prompt(source, saved)
             self._words = own if self.labels is None else _words(self.labels)
+        elif self.labels is not None:
+            raise InputError(
+                found=f"label words for a model of task {folder.task!r}",
+                expected="a topic or language model, which can score words",
+                fix="Leave labels out"
+                + (
+                    f": the classes of this model are {', '.join(folder.labels)}."
+                    if folder.task == "classes"
+                    else " and call fit(texts, labels), or take another model."
+                ),
+                where="labels",
+            )
         elif folder.task == "classes":
             self._label_engine = source.engine(Head("classes"))
             self.classes_ = np.asarray(folder.labels)
@@ -399,6 +433,17 @@ class TopicClassifier:
                     fix="Choose one of them.",
                     where=name,
                 )
+        if isinstance(self.C, bool) or not isinstance(self.C, (int, float, np.number)) or not self.C > 0:
+            raise InputError(
+                found=shorten(self.C), expected="a number above 0", fix="Leave it out.", where="C"
+            )
+        if not isinstance(self.neighbors, (int, np.integer)) or self.neighbors < 1:
+            raise InputError(
+                found=shorten(self.neighbors),
+                expected="a whole number from 1",
+                fix="Leave it out.",
+                where="neighbors",
+            )
 
     def _proba(
         self, X: str | Iterable[str], truncate: str, show_progress: bool | None
@@ -492,25 +537,22 @@ def _words(labels: Labels) -> dict[str, str]:
             fix="Pass a list.",
             where="labels",
         )
-    words = (
-        dict(labels) if isinstance(labels, Mapping) else {label: label for label in as_list(labels, "labels")}
-    )
-    count = len(labels) if isinstance(labels, Sequence) else len(words)
+    given = list(labels.values()) if isinstance(labels, Mapping) else as_list(labels, "labels")
     problem = ""
-    if any(not isinstance(word, str) or not word.strip() for word in words.values()):
+    if any(not isinstance(word, str) or not word.strip() for word in given):
         problem = "a label word that is not text"
-    elif len(set(words.values())) < count:
+    elif len(set(given)) < len(given):
         problem = "a label word twice"
-    elif count < 2:
+    elif len(given) < 2:
         problem = "too few labels"
     if problem:
         raise InputError(
-            found=f"{problem} in {shorten(list(words.values()), 80)}",
+            found=f"{problem} in {shorten(given, 80)}",
             expected="at least two different words",
             fix="Correct the labels.",
             where="labels",
         )
-    return words
+    return dict(labels) if isinstance(labels, Mapping) else {word: word for word in given}
 
 
 def word_ids(source: Source, word: str) -> list[int]:
