@@ -143,7 +143,7 @@ def test_long_texts_are_counted(run, small_folders: Path, tmp_path: Path) -> Non
     code, out, err = run(
         "embed", "-i", path, "-o", tmp_path / "w.npy", "-m", small_folders / "embed", "--truncate", "error"
     )
-    assert code == 2 and "from line 1" in err and "row 1" in err
+    assert code == 2 and f"{path}:2" in err and "122 tokens" in err
     assert not list(tmp_path.glob("w.npy*"))
 
 
@@ -282,3 +282,28 @@ def test_the_installed_command(small_folders: Path) -> None:
     )
     assert done.returncode == 0 and b"Traceback" not in done.stderr
     assert time.perf_counter() - start < 120
+
+
+def test_a_header_without_rows_is_bad_input(run, small_folders: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("texta,textb,text\n", encoding="utf-8")
+    for command, model in (("score", "pair"), ("embed", "embed"), ("classify", "topic")):
+        code, _, err = run(command, "-i", path, "-o", tmp_path / "o.jsonl", "-m", small_folders / model)
+        assert code == 2 and "at least one row" in err
+    assert [file.name for file in tmp_path.iterdir()] == ["pairs.csv"]
+
+
+def test_an_output_is_never_ignored_and_never_the_input(run, small_folders: Path, tmp_path: Path) -> None:
+    code, _, err = run("embed", "今天", "-o", tmp_path / "v.npy", "-m", small_folders / "embed")
+    assert code == 2 and "--input" in err
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "今天"}\n', encoding="utf-8")
+    code, _, err = run("embed", "-i", path, "-o", path, "-m", small_folders / "embed")
+    assert code == 2 and "same file" in err
+    assert path.read_text(encoding="utf-8") == '{"text": "今天"}\n'
+
+
+def test_labels_of_a_model_that_scores_no_words_are_refused(run, small_folders: Path) -> None:
+    for model in ("classes", "embed"):
+        code, _, err = run("classify", "今天", "-m", small_folders / model, "--labels", "体育,天气")
+        assert code == 2 and "label words for a model of task" in err

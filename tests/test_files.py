@@ -335,3 +335,18 @@ def test_killed_writer_loses_and_doubles_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == expected
     assert os.listdir(tmp_path) == ["out"]
     assert kills > 3
+
+
+def test_cut_texts_are_counted_across_a_restart(tmp_path: Path) -> None:
+    with BulkOutput(tmp_path / "o", key={}) as out:
+        out.append(b"a", 1, 1)
+    with BulkOutput(tmp_path / "o", key={}) as out:
+        out.append(b"b", 2, 1)
+        out.finish()
+    assert (out.rows, out.cut) == (3, 2)
+
+
+def test_a_json_number_of_thousands_of_digits(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "a", "id": ' + "1" * 5000 + "}\n", encoding="utf-8")
+    fault(lambda: list(read_texts(path)), "t.jsonl:1")

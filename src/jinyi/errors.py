@@ -38,7 +38,13 @@ def _rebuild(kind: type[JinyiError], found: str, expected: str, fix: str, where:
 
 
 class InputError(JinyiError, ValueError):
-    """A text, pair, argument or input file cannot be used."""
+    """A text, pair, argument or input file cannot be used.
+
+    Attributes:
+        rows: the rows at fault among those given, where `where` names them as rows.
+    """
+
+    rows: tuple[int, ...] = ()
 
 
 class FolderError(JinyiError, ValueError):

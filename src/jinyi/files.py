@@ -208,13 +208,29 @@ class _RowReader:
                 expected="an encoding Python knows",
                 fix="Use utf-8, gb18030 or big5.",
             ) from None
+        return self._some(self._rows())
+
+    def _rows(self) -> Iterator[tuple[int, Any]]:
         if self.format == "parquet":
             return self._parquet()
         if self.format == "txt":
-            return iter(self._lines())
+            return self._lines()
         if self.format == "jsonl":
             return self._json()
         return self._table(self._cells())
+
+    def _some(self, rows: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        """Refuse a file of columns without rows."""
+        first = next(rows, None)
+        if first is None:
+            raise InputError(
+                found="columns without a row",
+                expected="at least one row",
+                fix="Check the path.",
+                where=str(self.path),
+            )
+        yield first
+        yield from rows
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         blanks: list[tuple[int, str]] = []
@@ -269,14 +285,11 @@ class _RowReader:
         for number, line in self._lines():
             try:
                 row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as fault:
-                reason = fault.msg if isinstance(fault, json.JSONDecodeError) else "nested too deeply"
-                raise InputError(
-                    found=f"{shorten(line)} ({reason})",
-                    expected="one JSON object a line",
-                    fix="Repair the line; for a JSON array: jq -c '.[]' in.json > out.jsonl.",
-                    where=self.where(number),
-                ) from None
+            except RecursionError:
+                raise self._bad_json(line, "nested too deeply", number) from None
+            except ValueError as fault:  # not only JSONDecodeError: a number may have thousands of digits
+                reason = fault.msg if isinstance(fault, json.JSONDecodeError) else "a number too long"
+                raise self._bad_json(line, reason, number) from None
             if not isinstance(row, (str, list, dict)):
                 raise InputError(
                     found=shorten(row),
@@ -285,6 +298,14 @@ class _RowReader:
                     where=self.where(number),
                 )
             yield number, row
+
+    def _bad_json(self, line: str, reason: str, number: int) -> InputError:
+        return InputError(
+            found=f"{shorten(line)} ({reason})",
+            expected="one JSON object a line",
+            fix="Repair the line; for a JSON array: jq -c '.[]' in.json > out.jsonl.",
+            where=self.where(number),
+        )
 
     def _cells(self) -> Iterator[tuple[int, list[str]]]:
         if self.format == "tsv":  # quotes are text in a tsv: Chinese corpora are full of unpaired ones
@@ -352,7 +373,7 @@ class _RowReader:
                     for row in batch.to_pylist():
                         number += 1
                         yield number, row
-            except ArrowException as fault:
+            except (ArrowException, OSError) as fault:  # pyarrow raises OSError for a damaged footer
                 raise InputError(
                     found=f"a damaged parquet file ({fault})",
                     expected="a whole parquet file",
@@ -591,6 +612,8 @@ class BulkOutput:
 
     rows: int
     """Rows already on disk; the caller skips as many of its input."""
+    cut: int
+    """How many of them were cut."""
 
     def __init__(
         self, path: str | os.PathLike[str], *, key: Mapping[str, object], header: bytes = b""
@@ -607,16 +630,17 @@ class BulkOutput:
         except OSError as fault:
             raise _cannot_write(self.path, fault) from fault
         self._lock()
-        self.rows, length = self._recorded()
+        self.rows, self.cut, length = self._recorded()
         self._stream.truncate(length)
         if length == 0:
             self._stream.write(header)
             self._record()
 
-    def append(self, block: bytes, rows: int) -> None:
-        """Write the bytes of the next `rows` rows; they are safe on disk when this returns."""
+    def append(self, block: bytes, rows: int, cut: int = 0) -> None:
+        """Write the bytes of the next `rows` rows, `cut` of them cut; they are safe on disk when this returns."""
         self._stream.write(block)
         self.rows += rows
+        self.cut += cut
         self._record()
 
     def finish(self) -> None:
@@ -657,20 +681,20 @@ class BulkOutput:
                 where=str(self.path),
             ) from fault
 
-    def _recorded(self) -> tuple[int, int]:
+    def _recorded(self) -> tuple[int, int, int]:
         try:
             with self._journal.open(encoding="utf-8") as stream:
                 state = json.load(stream)
         except (FileNotFoundError, json.JSONDecodeError):
-            return 0, 0
+            return 0, 0, 0
         if state["key"] != self._key or self._part.stat().st_size < state["bytes"]:
-            return 0, 0
-        return state["rows"], state["bytes"]
+            return 0, 0, 0
+        return state["rows"], state["cut"], state["bytes"]
 
     def _record(self) -> None:
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        state = {"key": self._key, "rows": self.rows, "bytes": self._stream.tell()}
+        state = {"key": self._key, "rows": self.rows, "cut": self.cut, "bytes": self._stream.tell()}
         # One name, not one per process as in atomic_file: a killed writer's leftover is taken over by the next.
         with self._next.open("w", encoding="utf-8") as stream:
             json.dump(state, stream)

@@ -53,7 +53,7 @@ def classify(
 
     jinyi classify --input news.jsonl --output topics.jsonl --labels 体育,财经,房产
     """
-    need_input(bool(texts), source, "texts")
+    need_input(bool(texts), source, "texts", output)
     check_options(truncate)
     from jinyi.files import RowEncoder, read_texts
     from jinyi.models.topic_classifier import TopicClassifier
@@ -113,6 +113,7 @@ def classify(
     settings = {
         "command": "classify",
         "column": column,
+        "encoding": encoding,
         "labels": words,
         "prompt": prompt,
         "calibrate": calibrate,

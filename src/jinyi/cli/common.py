@@ -75,13 +75,28 @@ def quiet_truncation() -> Iterator[None]:
         yield
 
 
-def need_input(given: bool, source: Path | None, what: str) -> None:
-    """Raise InputError unless exactly one of texts and --input is given."""
+def need_input(given: bool, source: Path | None, what: str, output: Path | None = None) -> None:
+    """Raise InputError unless exactly one of texts and --input is given, and --output only with a file of its own."""
     if given == (source is not None):
         raise InputError(
             found=f"{what} and --input" if given else f"neither {what} nor --input",
             expected="one of them",
             fix="See --help for examples.",
+        )
+    if output is None:
+        return
+    if source is None:
+        raise InputError(
+            found=f"--output with {what} given directly",
+            expected="--input FILE with --output",
+            fix="Put the texts into a file, or leave --output out and print with --json.",
+        )
+    if output.exists() and source.exists() and output.samefile(source):
+        raise InputError(
+            found="the same file for --input and --output",
+            expected="two files",
+            fix="Give the results another name: the input would be lost.",
+            where=str(output),
         )
 
 
@@ -116,7 +131,7 @@ def run_job(
         label: what is counted.
 
     Returns:
-        number of rows, and number of texts cut in this run.
+        number of rows, and number of texts cut, those before a restart included.
 
     Raises:
         InputError: bad rows; nothing is left behind then.
@@ -125,7 +140,6 @@ def run_job(
     from jinyi.files import BulkOutput
 
     total = sum(1 for _ in read())
-    cut = 0
     identity = {**key, "input": file_hash(source)}
     with BulkOutput(output, key=identity, header=header(total)) as out, progress(label, total) as advance:
         if out.rows:
@@ -133,18 +147,18 @@ def run_job(
             advance(out.rows)
         for block in chunks(islice(read(), out.rows, None)):
             try:
-                data, cut_here = compute(block)
+                data, cut = compute(block)
             except InputError as error:
                 out.discard()
-                place = f"{source}, counting rows from line {block[0].line}"
+                lines = ", ".join(f"{source}:{block[row].line}" for row in error.rows[:5])
+                where = lines + (" ..." if len(error.rows) > 5 else "") or f"{source}: {error.where}"
                 raise InputError(
-                    found=error.found, expected=error.expected, fix=error.fix, where=f"{place}: {error.where}"
+                    found=error.found, expected=error.expected, fix=error.fix, where=where
                 ) from error
-            out.append(data, len(block))
-            cut += cut_here
+            out.append(data, len(block), cut)
             advance(len(block))
         out.finish()
-    return total, cut
+        return total, out.cut
 
 
 def model_key(path: Path, engine: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, object]:

@@ -50,7 +50,7 @@ def embed(
 
     jinyi embed --input texts.txt --output vectors.npy
     """
-    need_input(bool(texts), source, "texts")
+    need_input(bool(texts), source, "texts", output)
     check_options(truncate)
     from jinyi.errors import InputError
     from jinyi.files import RowEncoder, npy_header, read_texts
@@ -103,6 +103,7 @@ def embed(
     settings = {
         "command": "embed",
         "column": column,
+        "encoding": encoding,
         "pooling": pooling,
         "normalize": normalize,
         "prompt_name": prompt_name,

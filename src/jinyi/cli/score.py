@@ -53,7 +53,7 @@ def score(
 
     jinyi score --input pairs.tsv --output scores.jsonl
     """
-    need_input(first is not None, source, "texts")
+    need_input(first is not None, source, "texts", output)
     check_options(truncate, windows=False)
     from jinyi.files import RowEncoder, read_pairs
     from jinyi.models.pair_scorer import PairScorer
@@ -100,7 +100,13 @@ def score(
         key=model_key(
             scorer.path,
             scorer.info(),
-            {"command": "score", "columns": names, "symmetric": symmetric, "truncate": truncate},
+            {
+                "command": "score",
+                "columns": names,
+                "encoding": encoding,
+                "symmetric": symmetric,
+                "truncate": truncate,
+            },
         ),
         label="pairs",
     )

@@ -110,6 +110,12 @@ def as_list(inputs: object, what: str) -> list[Any]:
     """
     if isinstance(inputs, np.ndarray):
         return list(inputs.tolist()) if inputs.ndim else [inputs.item()]
+    if hasattr(inputs, "columns"):  # a data frame, which yields the names of its columns
+        raise InputError(
+            found=f"a {type(inputs).__name__} with columns",
+            expected=f"{what} in a list",
+            fix='Pass one column, frame["text"], or for pairs frame[["a", "b"]].to_numpy().',
+        )
     if isinstance(inputs, (bytes, bytearray, Mapping, set, frozenset)) or not isinstance(inputs, Iterable):
         raise InputError(
             found=f"{shorten(inputs)} of type {type(inputs).__name__}",
@@ -216,14 +222,15 @@ def warn_cut(report: TruncationReport, truncate: str, max_length: int, *, window
 
 
 def _too_long(rows: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], max_length: int) -> InputError:
-    named = ", ".join(
-        f"row {row} ({max_length + cut} tokens)" for row, cut in zip(rows[:5], lost[:5], strict=True)
-    )
-    return InputError(
-        found=f"{named}{' ...' if len(rows) > 5 else ''}",
+    more = " ..." if len(rows) > 5 else ""
+    error = InputError(
+        found=f"{', '.join(str(max_length + cut) for cut in lost[:5])}{more} tokens",
         expected=f"at most {max_length} tokens, [CLS] and [SEP] included",
         fix="Shorten the texts, or pass truncate='warn' or 'window'.",
+        where=", ".join(f"row {row}" for row in rows[:5]) + more,
     )
+    error.rows = tuple(rows.tolist())
+    return error
 
 
 def run_rows(engine: Engine, encoded: Encoded, pad_id: int) -> npt.NDArray[np.float32]:
@@ -288,7 +295,7 @@ def resolve_prompt(prompts: Mapping[str, str], prompt: str | None, name: str | N
             found="prompt and prompt_name", expected="one of them", fix="Leave one out.", where="prompt"
         )
     if name is None:
-        return prompt
+        return None if prompt is None or prompt == "" else check_text(prompt, "prompt")
     if name not in prompts:
         raise InputError(
             found=shorten(name),
