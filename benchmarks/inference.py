@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -165,7 +166,7 @@ class Benchmark:
             "versions": home.versions(system),
         }
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> None:
         """Measure all sections; the JSON file is written after each."""
         with ExitStack() as stack:
             limits = [
@@ -176,10 +177,11 @@ class Benchmark:
             for section in SECTIONS:
                 if section.name in self.options.models:
                     self._limits(limits)
-                    self.result["sections"].append(SectionRun(self, section).run())
+                    run = SectionRun(self, section)
+                    self.result["sections"].append(run.result)
+                    run.run()
                     self._limits(limits)
                     self.write()
-        return self.result
 
     def write(self) -> None:
         """Write what there is so far to --json."""
@@ -281,7 +283,7 @@ class SectionRun:
             "systems": {},
         }
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> None:
         """Prepare, start, compare, then time."""
         say(f"{self.section.name}: {self.folder.path.name}")
         with ExitStack() as stack:
@@ -296,7 +298,6 @@ class SectionRun:
                     self._of(worker.system)["resident_mb"] = worker.megabytes()
         if self.section.start_up:
             self._start_up(workers)
-        return self.result
 
     # ------------------------------------------------------------ preparation
 
@@ -503,13 +504,21 @@ def main() -> int:
     )
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 5)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `timeout` leaves no workers and files
     with tempfile.TemporaryDirectory(prefix="jinyi-benchmark-") as temporary:
         work = options.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         benchmark = Benchmark(options, work.resolve())
-        print(report(benchmark.run()))
+        interrupted = False
+        try:
+            benchmark.run()
+        except KeyboardInterrupt:
+            say("interrupted: tables of what was measured")
+            interrupted = True
+        print(report(benchmark.result))
         benchmark.write()
-    return 1 if any(section["failed"] for section in benchmark.result["sections"]) else 0
+    failed = any(section["failed"] for section in benchmark.result["sections"])
+    return 130 if interrupted else int(failed)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ def median(rows: list[dict[str, float]], key: str = "rate") -> float:
 
 
 def rate_cell(rows: list[dict[str, float]]) -> str:
-    """Median inputs per second, marked ~ where the rounds disagree."""
+    """Median inputs per second, marked ~ where the rounds disagree; empty where the run was interrupted before."""
+    if not rows:
+        return ""
     values = [row["rate"] for row in rows]
     middle = statistics.median(values)
     mark = "~" if max(values) - min(values) > 2 * SPREAD * middle else ""
@@ -108,11 +110,11 @@ def _speed_table(result: dict[str, Any], section: dict[str, Any]) -> str:
         system = result["systems"][name]
         limit = result["limits"].get(system["precision"])
         cells = [system["label"], f"{values['agreement']:.7f}" if embed else f"{values['agreement']:.1e}"]
-        cells += [rate_cell(values["many"][workload]) for workload in workloads]
+        cells += [rate_cell(values["many"].get(workload, [])) for workload in workloads]
         shares = [
             f"{median(values['many'][workload]) * load['gflop'] / limit['gflops']:.0%}"
             for workload, load in workloads.items()
-            if limit
+            if limit and workload in values["many"]
         ]
         kept = ""
         if "busy" in values:
@@ -137,6 +139,7 @@ def _ratio_table(result: dict[str, Any], section: dict[str, Any]) -> str:
             ratios = [
                 median(measured[name]["many"][load]) / median(measured[other]["many"][load])
                 for load in workloads
+                if load in measured[name]["many"] and load in measured[other]["many"]
             ]
             cells.append(", ".join(f"{ratio:.2f}" for ratio in ratios))
         rows.append([f"as {result['systems'][other]['label']}", *cells])
@@ -155,8 +158,8 @@ def _latency_table(result: dict[str, Any], section: dict[str, Any]) -> str:
     for name, values in measured.items():
         cells = [result["systems"][name]["label"]]
         for load in workloads:
-            seconds = np.array(values["one"][load])
-            cells += [f"{1e3 * np.percentile(seconds, place):.2f}" for place in (50, 99)]
+            seconds = values["one"].get(load)
+            cells += [f"{1e3 * np.percentile(seconds, place):.2f}" if seconds else "" for place in (50, 99)]
         rows.append(cells)
     return table(header, rows)
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,11 +177,9 @@ class Worker:
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request and wait for its answer."""
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # the answer, or rather its absence, tells
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the answer, or rather its absence, tells
         return self._answer()
 
     def rate(self, workload: str, count: int) -> dict[str, float]:
@@ -201,7 +200,8 @@ class Worker:
         """End the process."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # of a process that has ended before
+                    pipe.close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
@@ -212,7 +212,8 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise WorkerError(last_error(self._log))
+            code = self._process.wait()
+            raise WorkerError(f"ended with exit code {code}; {last_error(self._log)}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -223,7 +224,7 @@ def worker_environment() -> dict[str, str]:
 
 
 def last_error(log: Path) -> str:
-    """The last exception in a log, on one line."""
+    """The last exception in a log, or what comes last, on one line."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     begins = [place for place, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|Exit)\b", line)]
-    return " ".join(line.strip() for line in lines[begins[-1] :]) if begins else f"no message; see {log}"
+    return " ".join(line.strip() for line in lines[begins[-1] if begins else -3 :]) or "no message"

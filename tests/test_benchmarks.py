@@ -23,41 +23,32 @@ def run(script: str, *arguments: str | Path) -> str:
 @pytest.mark.slow
 def test_inference_prints_tables_of_what_is_installed(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
-    systems = "jinyi,jinyi-both,jinyi-int8,st"
-    printed = run("inference.py", "--quick", "--models", "tiny,pairs", "--only", systems, "--json", file)
+    systems = "jinyi,jinyi-int8,st"
+    options = ("--quick", "--rounds", "1", "--models", "tiny", "--only", systems, "--json", file)
+    printed = run("inference.py", *options)
     result = json.loads(file.read_text(encoding="utf-8"))
     assert {"processor", "features", "cores"} <= set(result["machine"])
     assert result["limits"]["float32"]["gflops"] > 0
     for name in systems.split(","):
         assert result["systems"][name]["status"] == "measured"
         assert result["systems"][name]["label"] in printed
-    tiny, pairs = result["sections"]
-    ours = tiny["systems"]["jinyi"]
+    ours = result["sections"][0]["systems"]["jinyi"]
     assert set(ours["many"]) == {"short", "128", "512"}
     assert all(row["rate"] > 0 for rows in ours["many"].values() for row in rows)
     assert ours["agreement"] >= 0.9999
     assert {"one", "busy", "start_up", "resident_mb"} <= set(ours)
-    assert pairs["systems"]["jinyi"]["agreement"] <= 1e-3
     assert "times as fast" in printed
 
 
 @pytest.mark.slow
 def test_a_missing_peer_is_told_and_not_measured(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
-    options = (
-        "--only",
-        "jinyi,st-openvino",
-        "--peers",
-        tmp_path / "none",
-        "--models",
-        "pairs",
-        "--json",
-        file,
-    )
-    printed = run("inference.py", "--quick", *options)
+    options = ("--quick", "--rounds", "1", "--models", "pairs", "--only", "jinyi,jinyi-both,st-openvino")
+    printed = run("inference.py", *options, "--peers", tmp_path / "none", "--json", file)
     assert "sentence-transformers, openvino: missing" in printed
     assert "benchmarks/peers.txt" in printed
-    assert "st-openvino" not in json.loads(file.read_text(encoding="utf-8"))["sections"][0]["systems"]
+    measured = json.loads(file.read_text(encoding="utf-8"))["sections"][0]["systems"]
+    assert set(measured) == {"jinyi", "jinyi-both"}
 
 
 @pytest.mark.slow
