@@ -44,11 +44,25 @@ def test_batches_hold_one_length_and_every_line() -> None:
     bounds = np.concatenate(([0], np.cumsum(lengths)))
     shard = {"ids": np.arange(bounds[-1]) % 60_000, "starts": np.ones(bounds[-1], bool), "bounds": bounds}
     seen = 0
-    for ids, starts in pretrain.batches(shard, 40, np.random.default_rng(1)):
+    for ids, starts in pretrain.batches(shard, 40, 0):
         assert ids.shape == starts.shape and len(ids) * (ids.shape[1] + 2) <= 60
         seen += len(ids)
         if seen >= 250:
             break
+
+
+@pytest.mark.parametrize("done", [0, 3, 200])
+def test_a_resumed_run_sees_the_same_batches(done: int) -> None:
+    bounds = np.arange(0, 1001, 5)
+    shard = {"ids": np.arange(1000), "starts": np.ones(1000, bool), "bounds": bounds}
+    whole = [ids for (ids, _), _ in zip(pretrain.batches(shard, 21, 0), range(done + 4), strict=False)]
+    rest = [ids for (ids, _), _ in zip(pretrain.batches(shard, 21, done), range(4), strict=False)]
+    assert all((a == b).all() for a, b in zip(whole[done:], rest, strict=True))
+
+
+def test_learning_rate_warms_up_stays_and_decays() -> None:
+    rates = [pretrain.learning_rate(1.0, done) for done in (0.0, 0.01, 0.02, 0.3, 0.6, 0.8, 1.0)]
+    assert rates == pytest.approx([0.01, 0.51, 1.0, 1.0, 1.0, 0.5, 0.0])
 
 
 def test_first_heads_look_at_neighbours_at_the_start() -> None:

@@ -33,6 +33,7 @@ from jinyi.runtime import Engine, Head, open_engine
 from jinyi.runtime.graph import build_graph
 from jinyi.runtime.int8 import measure_ranges
 from jinyi.runtime.openvino_api import load_openvino
+from jinyi.runtime.torch_encoder import attend
 from jinyi.runtime.torch_engine import TorchEngine
 
 MODELS = {
@@ -478,3 +479,25 @@ assert callable(load_openvino().convert_model)
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("length", [1, 7, 16, 17, 100])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_attention_in_training_is_the_fused_kernel(length: int, kind: torch.dtype) -> None:
+    """Values and all three gradients, with padded keys."""
+    generator = torch.Generator().manual_seed(length)
+    base = [torch.randn(3, 2, length, 5, generator=generator).to(kind) for _ in range(4)]
+    mask = (torch.arange(length) < torch.tensor([length, max(length - 3, 1), 1])[:, None])[:, None, None]
+
+    def outcome(function: Any) -> list[torch.Tensor]:
+        inputs = [tensor.clone().requires_grad_() for tensor in base[:3]]
+        value = function(*inputs)
+        value.backward(base[3])
+        return [value.detach(), *(tensor.grad for tensor in inputs if tensor.grad is not None)]
+
+    ours = outcome(lambda q, k, v: attend(q, k, v, mask, 0.0))
+    fused = outcome(lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+    tolerance = 2e-6 if kind == torch.float32 else 2e-2
+    assert len(ours) == len(fused) == 4
+    for one, other in zip(ours, fused, strict=True):
+        assert (one - other).abs().max() <= tolerance * max(1.0, float(other.abs().max()))

@@ -19,6 +19,18 @@ from jinyi.tokens import Tokenizer
 PAD, UNK, CLS, SEP, MASK = range(5)
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add --bf16."""
+    parser.add_argument(
+        "--bf16", action="store_true", help="matrix products in bfloat16, where the processor has it"
+    )
+
+
+def products(args: argparse.Namespace) -> torch.autocast:
+    """In which precision the matrix products of a forward pass (and with it the backward pass) are computed."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=args.bf16)
+
+
 def load(path: Path, dropout: float) -> tuple[TorchEncoder, MlmHead, EncoderConfig]:
     """Encoder and MLM head of a pretraining or fine-tuning checkpoint, with dropout set for fine-tuning."""
     state = torch.load(path, weights_only=True)

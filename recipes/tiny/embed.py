@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--nce", type=float, default=0.5, help="weight of the in-batch loss beside CoSENT")
+    common.add_precision(parser)
     args = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -128,7 +129,8 @@ def main() -> None:
             lengths = np.array([max(len(x), len(y)) for x, y in zip(a, b, strict=True)])
             plans[k] = common.bucketed(lengths, args.pairs, rng)
         take = plans[k].pop()
-        states = encoder(*common.pad([a[i] for i in take] + [b[i] for i in take]))[-1][:, 0]
+        with common.products(args):
+            states = encoder(*common.pad([a[i] for i in take] + [b[i] for i in take]))[-1][:, 0].float()
         u, v = F.normalize(states, dim=-1).split(len(take))
         label = torch.from_numpy(labels[take])
         loss = cosent((u * v).sum(1), label)

@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--dropout", type=float, default=0.05)
+    common.add_precision(parser)
     args = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -172,9 +173,9 @@ def main() -> None:
             plan = [keep[part] for part in common.bucketed(lengths[keep], args.pairs, rng)]
         take = plan.pop()
         batch = [sides[i] if rng.random() < 0.5 else sides[i][::-1] for i in take]
-        loss = F.binary_cross_entropy_with_logits(
-            logits(encoder, head, batch), torch.from_numpy(everything[take])
-        )
+        with common.products(args):
+            outputs = logits(encoder, head, batch).float()
+        loss = F.binary_cross_entropy_with_logits(outputs, torch.from_numpy(everything[take]))
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *head.parameters()], 1.0)
         optimizer.step()

@@ -1,11 +1,14 @@
 """Pretrain the tiny encoder by masked language modelling with whole-word masking.
 
-    python recipes/tiny/pretrain.py SHARD.npz OUTPUT.pt --minutes 40
+    python recipes/tiny/pretrain.py SHARD.npz OUTPUT.pt --budget 28 --bf16
 
 Shape of RoBERTa-tiny-clue (4 layers, 312 wide, 12 heads, 1248 feed-forward). Lines stand alone between [CLS] and
 [SEP], as texts do in use; batches hold lines of one length, so nothing is padded and no mask is needed. 20% of the
-tokens are chosen by whole words, 80/10/10. No dropout (less than one pass over the data). The learning-rate schedule
-follows the clock: linear warm-up over 4% of --minutes, then linear decay to zero.
+tokens are chosen by whole words, 80/10/10. No dropout (about one pass over the data).
+
+The learning rate warms up over 2% of the budget, stays, and falls linearly to zero over the last 40%
+(warm-up, stable, decay; cf. Hu et al. 2024, MiniCPM). A killed run goes on with --resume from its last checkpoint, on
+the same batches and masks; because the stable part does not depend on the budget, --budget may then be changed.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 import time
 from pathlib import Path
 
+import common
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -73,10 +77,14 @@ def start(encoder: TorchEncoder, words: torch.Tensor) -> None:
                 own.key.weight[at] = 1.3 * keys
 
 
-def batches(shard: dict[str, np.ndarray], budget: int, rng: np.random.Generator):
-    """Endless (ids, starts) of [rows, length], rows of one length, about `budget` tokens each, in random order."""
+def batches(shard: dict[str, np.ndarray], budget: int, skip: int):
+    """Endless (ids, starts) of [rows, length], rows of one length, about `budget` tokens each, in random order.
+
+    The first `skip` batches are passed over without being read.
+    """
     bounds = shard["bounds"]
     lengths = np.diff(bounds)
+    rng = np.random.default_rng(0)
     while True:
         plan = []
         for length in range(4, int(lengths.max()) + 1):
@@ -84,7 +92,8 @@ def batches(shard: dict[str, np.ndarray], budget: int, rng: np.random.Generator)
             size = max(1, budget // (length + 2))
             plan += [members[i : i + size] for i in range(0, len(members) - size // 2, size)]
         rng.shuffle(plan)
-        for members in plan:
+        fresh, skip = plan[skip:], max(skip - len(plan), 0)
+        for members in fresh:
             take = bounds[members][:, None] + np.arange(lengths[members[0]])
             yield shard["ids"][take].astype(np.int64), shard["starts"][take]
 
@@ -108,31 +117,31 @@ def mask_words(ids: np.ndarray, starts: np.ndarray, rate: float, rng: np.random.
     return full, places, ids[chosen]
 
 
+def learning_rate(peak: float, done: float) -> float:
+    """Warm-up, stable, decay: the learning rate when `done` of the budget is spent."""
+    return peak * min(done / 0.02 + 0.01, 1.0, max(1 - done, 0.0) / 0.4)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("shard", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--start", type=Path, help="checkpoint to go on from (weights only)")
-    parser.add_argument("--minutes", type=float, default=40)
-    parser.add_argument("--tokens", type=int, default=1024, help="tokens per step")
-    parser.add_argument("--lr", type=float, default=1.2e-3)
+    parser.add_argument(
+        "--budget", type=float, default=28, help="million tokens to see, [CLS] and [SEP] included"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from OUTPUT")
+    parser.add_argument(
+        "--bf16", action="store_true", help="matrix products in bfloat16, where the processor has it"
+    )
+    parser.add_argument("--tokens", type=int, default=2048, help="tokens per step")
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--rate", type=float, default=0.2)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    rng = np.random.default_rng(0)
     shard = dict(np.load(args.shard))
     encoder, head = TorchEncoder(TINY), MlmHead(TINY)
-    start(encoder, torch.from_numpy(shard["embeddings"]))
-    counts = np.bincount(shard["ids"], minlength=TINY.vocab_size) + 1.0
-    head.bias.data.copy_(torch.from_numpy(np.log(counts / counts.sum())) + math.log(TINY.vocab_size))
-
-    if args.start:
-        state = torch.load(args.start, weights_only=True)
-        encoder.load_state_dict(state["encoder"])
-        head.load_state_dict(state["head"])
-
     named = [*encoder.named_parameters(), *head.named_parameters()]
     decayed = [p for n, p in named if p.ndim > 1 and "embeddings" not in n]
     rest = [p for n, p in named if not (p.ndim > 1 and "embeddings" not in n)]
@@ -140,46 +149,68 @@ def main() -> None:
         [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}],
         lr=args.lr, betas=(0.9, 0.98), eps=1e-6, fused=True,
     )  # fmt: skip
+    seen = step = 0
+    if args.resume:
+        state = torch.load(args.output, weights_only=True)
+        encoder.load_state_dict(state["encoder"])
+        head.load_state_dict(state["head"])
+        optimizer.load_state_dict(state["optimizer"])
+        seen, step = state["seen"], state["step"]
+    else:
+        start(encoder, torch.from_numpy(shard["embeddings"]))
+        counts = np.bincount(shard["ids"], minlength=TINY.vocab_size) + 1.0
+        head.bias.data.copy_(torch.from_numpy(np.log(counts / counts.sum())) + math.log(TINY.vocab_size))
+
+    report = "no report yet"
 
     def save() -> None:
-        state = {"encoder": encoder.state_dict(), "head": head.state_dict(), "config": TINY.to_dict()}
+        state = {
+            "encoder": encoder.state_dict(),
+            "head": head.state_dict(),
+            "config": TINY.to_dict(),
+            "optimizer": optimizer.state_dict(),
+            "seen": seen,
+            "step": step,
+            "training": common.record(args, None, step, report),
+        }
         torch.save(state, args.output.with_suffix(".tmp"))
         os.replace(args.output.with_suffix(".tmp"), args.output)
 
-    began = time.time()
-    seen, total, correct, guesses, step = 0, 0.0, 0, 0, 0
-    for ids, starts in batches(shard, args.tokens, rng):
-        done = (time.time() - began) / (60 * args.minutes)
+    began, at = time.time(), seen
+    total, correct, guesses = 0.0, 0, 0
+    for ids, starts in batches(shard, args.tokens, step):
+        done = seen / (args.budget * 1e6)
         if done >= 1:
             break
-        factor = min(done / 0.04 + 0.01, 1.0) * (1 - done)
         for group in optimizer.param_groups:
-            group["lr"] = args.lr * factor
-        inputs, places, answers = mask_words(ids, starts, args.rate, rng)
+            group["lr"] = learning_rate(args.lr, done)
+        step += 1
+        inputs, places, answers = mask_words(ids, starts, args.rate, np.random.default_rng((1, step)))
+        seen += inputs.size
         if not len(answers):
             continue
-        states = encoder(torch.from_numpy(inputs))[-1]
-        logits = head(states[torch.from_numpy(places)], encoder.embeddings.word_embeddings.weight)
         target = torch.from_numpy(answers)
-        loss = F.cross_entropy(logits, target)
+        with common.products(args):
+            states = encoder(torch.from_numpy(inputs))[-1]
+            logits = head(states[torch.from_numpy(places)], encoder.embeddings.word_embeddings.weight)
+        loss = F.cross_entropy(logits.float(), target)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for _, p in named], 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        step += 1
-        seen += inputs.size
         total += loss.item() * len(answers)
         correct += int((logits.argmax(-1) == target).sum())
         guesses += len(answers)
         if step % 100 == 0:
             spent = time.time() - began
+            report = f"loss {total / guesses:.3f} acc {correct / guesses:.3f}"
             print(
-                f"{step} {spent / 60:.1f} min {seen / 1e6:.2f}M tokens {seen / spent:.0f}/s "
-                f"loss {total / guesses:.3f} acc {correct / guesses:.3f} lr {args.lr * factor:.2e}",
+                f"{step} {spent / 60:.1f} min {seen / 1e6:.2f}M tokens {(seen - at) / spent:.0f}/s "
+                f"{report} lr {optimizer.param_groups[0]['lr']:.2e}",
                 flush=True,
             )
             total, correct, guesses = 0.0, 0, 0
-        if step % 500 == 0:
+        if step % 1000 == 0:
             save()
     save()
 

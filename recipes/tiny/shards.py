@@ -1,6 +1,8 @@
 """Turn the corpus mix into token shards with word boundaries, and start vectors for the word embeddings.
 
-    python recipes/tiny/shards.py DATA TOKENIZER.json OUTPUT.npz
+    python recipes/tiny/shards.py DATA TOKENIZER.json OUTPUT.npz [SCALE]
+
+SCALE multiplies the characters taken from each source (1 if not given).
 
 The shard holds `ids` (uint16, all lines after another), `starts` (bool: the token begins a word, by rjieba) and
 `bounds` (row boundaries). `embeddings` are the 312 leading directions of the positive pointwise mutual information of
@@ -79,9 +81,10 @@ def start_vectors(ids: np.ndarray, bounds: np.ndarray, size: int) -> np.ndarray:
 
 if __name__ == "__main__":
     source, tokenizer_file, output = map(Path, sys.argv[1:4])
+    scale = float(sys.argv[4]) if len(sys.argv) > 4 else 1.0
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     tokenizer.encode_special_tokens = True
-    texts = [piece for line in data.corpus(source) for piece in pieces(line)]
+    texts = [piece for line in data.corpus(source, scale=scale) for piece in pieces(line)]
     order = np.random.default_rng(0).permutation(len(texts))
     all_ids, all_starts = [], []
     for begin in range(0, len(texts), 20_000):

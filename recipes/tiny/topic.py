@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2560)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--dropout", type=float, default=0.05)
+    common.add_precision(parser)
     args = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -101,7 +102,7 @@ def main() -> None:
     def score(name: str, states: Tensor, places: list[int]) -> tuple[Tensor, Tensor]:
         """Log-probabilities at the masks [B, m, V], and the set's label scores [B, labels] (labels of m tokens)."""
         logits = head(states[:, places].flatten(0, 1), encoder.embeddings.word_embeddings.weight)
-        logp = F.log_softmax(logits, -1).view(len(states), len(places), -1)
+        logp = F.log_softmax(logits.float(), -1).view(len(states), len(places), -1)
         words = sets[name][0]
         chosen = [i for i, word in enumerate(words) if len(word) == len(places)]
         index = torch.tensor([words[i] for i in chosen])
@@ -161,13 +162,16 @@ def main() -> None:
         masks = int(rng.choice([len(words[labels[i]]) for i in take]))
         take = np.array([i for i in take if len(words[labels[i]]) == masks])
         ids, lengths, places = inputs(name, [texts[i] for i in take], masks, int(rng.integers(len(halves))))
-        states = encoder(ids, lengths)[-1]
-        logp, scores = score(name, states, places)
+        with common.products(args):
+            states = encoder(ids, lengths)[-1]
+            logp, scores = score(name, states, places)
         chosen = [i for i, word in enumerate(words) if len(word) == masks]
         answer = torch.tensor([chosen.index(labels[i]) for i in take])
         word = torch.tensor([words[labels[i]] for i in take])
         mlm = -logp.gather(2, word[:, :, None]).mean()
-        loss = F.cross_entropy(scores * masks, answer) + 0.5 * mlm + 0.2 * supcon(states[:, 0], answer)
+        loss = (
+            F.cross_entropy(scores * masks, answer) + 0.5 * mlm + 0.2 * supcon(states[:, 0].float(), answer)
+        )
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*encoder.parameters(), *head.parameters()], 1.0)
         optimizer.step()

@@ -2,7 +2,7 @@
 
 One module for BERT (post-layer-norm, Devlin et al. 2018) and MegatronBERT (pre-layer-norm, Shoeybi et al. 2019) with
 the parameter names of Hugging Face's classes, so that `state_dict()` goes to disk and back without renaming.
-Attention is `scaled_dot_product_attention`; the MLM head sees masked positions only.
+The MLM head sees masked positions only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,29 @@ _ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 def _norm(config: EncoderConfig) -> nn.LayerNorm:
     return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    """Scaled dot-product attention.
+
+    Training short texts on a processor multiplies the matrices out instead of calling PyTorch's fused kernel, whose
+    backward pass is many times slower there, in bfloat16 most of all (benchmarks/attention.py).
+
+    Args:
+        query, key, value: [B, heads, L, size].
+        mask: broadcasts to [B, heads, L, L]; True = may look. None for no mask.
+        dropout: share of the attention weights that is dropped.
+
+    Returns:
+        [B, heads, L, size].
+    """
+    short = 16 if query.dtype == torch.float32 else 128
+    if query.device.type != "cpu" or not query.requires_grad or query.shape[-2] > short:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return F.dropout(scores.softmax(-1), dropout) @ value
 
 
 def _activate(x: Tensor, name: str) -> Tensor:
@@ -86,7 +109,7 @@ class _Attention(nn.Module):
         qkv = F.linear(x, weight, bias).view(rows, length, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        mixed = attend(query, key, value, mask, dropout)
         return mixed.transpose(1, 2).reshape(rows, length, width)
 
 
