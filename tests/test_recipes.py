@@ -60,6 +60,24 @@ def test_a_resumed_run_sees_the_same_batches(done: int) -> None:
     assert all((a == b).all() for a, b in zip(whole[done:], rest, strict=True))
 
 
+def test_the_last_layer_starts_as_mean_pooling() -> None:
+    torch.manual_seed(0)
+    encoder = TorchEncoder(pretrain.TINY).eval()
+    embed.start_pooling(encoder)
+    ids = torch.randint(21, 8000, (4, 12))
+    lengths = torch.tensor([12, 9, 5, 12])
+    with torch.no_grad():
+        states = encoder(ids, lengths)
+        first = common.pool(states[-1], lengths, "cls")
+        mean = common.pool(states[-2], lengths, "mean")
+        # What [CLS] itself adds is small; what the feed-forward layer adds too.
+        assert torch.nn.functional.cosine_similarity(first, mean).min() > 0.95
+        other = common.pool(states[-2], None, "mean")
+        assert torch.allclose(mean[0], other[0], atol=1e-6) and not torch.allclose(
+            mean[2], other[2], atol=1e-3
+        )
+
+
 def test_learning_rate_warms_up_stays_and_decays() -> None:
     rates = [pretrain.learning_rate(1.0, done) for done in (0.0, 0.01, 0.02, 0.3, 0.6, 0.8, 1.0)]
     assert rates == pytest.approx([0.01, 0.51, 1.0, 1.0, 1.0, 0.5, 0.0])

@@ -19,11 +19,12 @@ from jinyi.tokens import Tokenizer
 PAD, UNK, CLS, SEP, MASK = range(5)
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """Add --bf16."""
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add --bf16 and --threads."""
     parser.add_argument(
         "--bf16", action="store_true", help="matrix products in bfloat16, where the processor has it"
     )
+    parser.add_argument("--threads", type=int, default=2)
 
 
 def products(args: argparse.Namespace) -> torch.autocast:
@@ -82,15 +83,26 @@ class Clock:
             group["lr"] = lr * factor * group.get("scale", 1.0)
 
 
-def vectors(encoder: TorchEncoder, ids: Sequence[Sequence[int]], size: int = 64) -> np.ndarray:
-    """L2-normalised [CLS] vectors of tokenised texts, order kept; float32 [n, hidden]."""
+def pool(states: Tensor, lengths: Tensor | None, pooling: str) -> Tensor:
+    """Text vectors [B, hidden] of hidden states [B, L, hidden]: the first, or the mean of the real ones."""
+    if pooling == "cls":
+        return states[:, 0]
+    if lengths is None:
+        return states.mean(1)
+    real = (torch.arange(states.shape[1]) < lengths[:, None]).to(states.dtype)
+    return (states * real[:, :, None]).sum(1) / lengths[:, None]
+
+
+def vectors(encoder: TorchEncoder, ids: Sequence[Sequence[int]], pooling: str, size: int = 64) -> np.ndarray:
+    """L2-normalised vectors of tokenised texts, order kept; float32 [n, hidden]."""
     order = np.argsort([len(row) for row in ids], kind="stable")
     out = np.zeros((len(ids), encoder.config.hidden_size), np.float32)
     encoder.eval()
     with torch.no_grad():
         for i in range(0, len(order), size):
             take = order[i : i + size]
-            states = encoder(*pad([ids[j] for j in take]))[-1][:, 0]
+            padded, lengths = pad([ids[j] for j in take])
+            states = pool(encoder(padded, lengths)[-1], lengths, pooling)
             out[take] = torch.nn.functional.normalize(states, dim=-1).numpy()
     encoder.train()
     return out

@@ -1,10 +1,11 @@
-"""Contrastive training of jinyi-tiny-embed: raw [CLS] vectors, cosine.
+"""Contrastive training of jinyi-tiny-embed: [CLS] or mean vectors, cosine.
 
     python recipes/tiny/embed.py DATA TOKENIZER.json PRETRAINED.pt OUTPUT.pt --minutes 15
 
-Each step takes pairs of one set. Graded or binary labels give CoSENT (order every pair of pairs by label; lambda 20);
-pairs labelled similar give the supervised SimCSE loss (temperature 0.05) against all other sentences of the batch,
-equal texts masked. Triplets and inference pairs (entailment against contradiction) enter with their hard negatives.
+The last layer starts as mean pooling (see `start_pooling`). Each step takes pairs of one set. Graded or binary labels
+give CoSENT (order every pair of pairs by label; lambda 20); pairs labelled similar give the supervised SimCSE loss
+(temperature 0.05) against all other sentences of the batch, equal texts masked. Triplets and inference pairs (entailment
+against contradiction) enter with their hard negatives.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 
+from jinyi.runtime.torch_encoder import TorchEncoder
 from jinyi.tokens import Tokenizer
 
 SCALE = 20.0
@@ -42,6 +44,29 @@ def info_nce(
     same = (keys[None, :] == keys_b[:, None]) | (keys[None, :] == keys_a[:, None])
     same[torch.arange(len(a)), torch.arange(len(a))] = False
     return F.cross_entropy(logits.masked_fill(same, -1e4), torch.arange(len(a)))
+
+
+def start_pooling(encoder: TorchEncoder) -> None:
+    """Let the last layer begin as mean pooling: [CLS] looks at all tokens alike and takes over their states.
+
+    A mean of token states is a good sentence vector from the first step, [CLS] of a masked language model is not. The
+    last layer of such a model serves the prediction of tokens, so little is lost; training then decides where [CLS]
+    looks. At prediction time only the first position of the last layer is computed, which a mean would not allow.
+    """
+    last = encoder.encoder.layer[-1]
+    size = encoder.config.hidden_size
+    with torch.no_grad():
+        last.attention.self.query.weight.zero_()
+        last.attention.self.query.bias.zero_()
+        last.attention.self.value.weight.copy_(torch.eye(size))
+        last.attention.self.value.bias.zero_()
+        # The mean of many states is shorter than one of them, and [CLS]'s own state should hardly count.
+        last.attention.output.dense.weight.copy_(8 * torch.eye(size))
+        last.attention.output.dense.bias.zero_()
+        last.attention.output.LayerNorm.weight.fill_(1.0)
+        last.attention.output.LayerNorm.bias.zero_()
+        last.output.dense.weight.mul_(0.1)
+        last.output.dense.bias.zero_()
 
 
 def sets(source: Path) -> list[tuple[str, list[tuple[str, str]], list[float], bool]]:
@@ -76,12 +101,19 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--nce", type=float, default=0.5, help="weight of the in-batch loss beside CoSENT")
-    common.add_precision(parser)
+    parser.add_argument("--pooling", choices=("cls", "mean"), default="cls")
+    parser.add_argument(
+        "--keep-last", action="store_true", help="do not start the last layer as mean pooling"
+    )
+    common.add_machine(parser)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     tokenizer = Tokenizer.from_file(args.tokenizer)
     encoder, _, config = common.load(args.start, args.dropout)
+    if args.pooling == "cls" and not args.keep_last:
+        start_pooling(encoder)
 
     def encode(texts: list[str]) -> list[list[int]]:
         return [[common.CLS, *ids, common.SEP] for ids in common.ids_of(tokenizer, texts, LONGEST - 2)]
@@ -104,10 +136,10 @@ def main() -> None:
     def evaluate() -> str:
         scores = {}
         for name, a, b, labels in dev:
-            both = common.vectors(encoder, a + b)
+            both = common.vectors(encoder, a + b, args.pooling)
             scores[name] = 100 * spearmanr((both[: len(a)] * both[len(a) :]).sum(1), labels).statistic
         mean = float(np.mean(list(scores.values())))
-        line = f"dev Spearman {mean:.2f}  " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items())
+        line = f"step {step} dev Spearman {mean:.2f}  " + "  ".join(f"{k} {v:.1f}" for k, v in scores.items())
         print(line, flush=True)
         return line
 
@@ -129,8 +161,9 @@ def main() -> None:
             lengths = np.array([max(len(x), len(y)) for x, y in zip(a, b, strict=True)])
             plans[k] = common.bucketed(lengths, args.pairs, rng)
         take = plans[k].pop()
+        ids, sizes = common.pad([a[i] for i in take] + [b[i] for i in take])
         with common.products(args):
-            states = encoder(*common.pad([a[i] for i in take] + [b[i] for i in take]))[-1][:, 0].float()
+            states = common.pool(encoder(ids, sizes)[-1].float(), sizes, args.pooling)
         u, v = F.normalize(states, dim=-1).split(len(take))
         label = torch.from_numpy(labels[take])
         loss = cosent((u * v).sum(1), label)

@@ -103,8 +103,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--dropout", type=float, default=0.05)
-    common.add_precision(parser)
+    common.add_machine(parser)
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     tokenizer = Tokenizer.from_file(args.tokenizer)
@@ -119,7 +120,7 @@ def main() -> None:
         return list(zip(a, b, strict=True))
 
     sides, targets, weights = [], [], []
-    boost = {"bq": 2.0, "lcqmc": 2.0, "atec": 0.6, "pawsx": 2.0}
+    boost = {"bq": 2.0, "lcqmc": 2.0, "atec": 0.6, "pawsx": 3.0}
     for name in data.PAIRS:
         rows = [r for r in data.rows(args.data, name, "train") if target(name, r) is not None]
         sides += encode(rows)

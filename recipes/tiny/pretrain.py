@@ -136,7 +136,6 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2048, help="tokens per step")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--rate", type=float, default=0.2)
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
