@@ -40,6 +40,12 @@ def test_every_row_once_and_whole(lengths: list[int], budget: int) -> None:
     assert sorted(rows) == list(range(len(lengths)))
 
 
+def test_most_rows() -> None:
+    batches = list(make_batches(encoded([5, 5, 5, 6, 7]), pad_id=PAD, most_rows=2))
+    assert [len(batch.rows) for batch in batches] == [2, 2, 1]
+    assert sorted(row for batch in batches for row in batch.rows.tolist()) == [0, 1, 2, 3, 4]
+
+
 def test_long_lists_have_little_padding_and_few_shapes() -> None:
     lengths = np.random.default_rng(0).integers(6, 30, 4000).tolist()
     batches = list(make_batches(encoded(lengths), pad_id=PAD))

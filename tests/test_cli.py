@@ -168,7 +168,9 @@ BAD = [
     (["embed"], "neither"),
     (["embed", "-i", "{texts}"], "--output"),
     (["embed", "-i", "{blank}", "-o", "{dir}/v.npy"], "{blank}:2"),
-    (["embed", "-i", "{texts}", "-o", "{dir}/v.txt"], "txt"),
+    (["embed", "-i", "{texts}", "-o", "{dir}/v.txt"], ".npy; or .jsonl"),
+    (["embed", "-i", "{texts}", "-o", "{dir}/v.bin"], ".npy; or .jsonl"),
+    (["embed", "-i", "{texts}", "-o", "{dir}/v.npy.gz"], ".npy; or .jsonl"),
     (["embed", "今天", "--prompt-name", "query"], "query"),
     (["classify", "今天", "--labels", "体育"], "too few labels"),
     (["classify", "今天", "--labels", "体育,龘"], "龘"),
@@ -229,6 +231,26 @@ def test_help_and_version(run) -> None:
     for command in ("score", "embed", "classify"):
         code, out, _ = run(command, "--help")
         assert code == 0 and "--json" in out and "--input" in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
+def test_a_full_disk_is_told_and_the_job_goes_on(small_folders: Path, tmp_path: Path) -> None:
+    path = tmp_path / "in.txt"
+    path.write_text("".join(f"今天{number}\n" for number in range(9000)), encoding="utf-8")
+    arguments = ["embed", "-i", str(path), "-o", str(tmp_path / "v.npy"), "-m", str(small_folders / "embed")]
+    limited = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_100_000, 1_100_000))\n"
+        "from jinyi.cli import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", limited, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "refuses the write" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "v.npy").exists()
+    done = subprocess.run([sys.executable, "-m", "jinyi.cli", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0 and "going on after 8,192" in done.stderr
+    assert np.isfinite(np.load(tmp_path / "v.npy")).all()
 
 
 def test_embed_goes_on_where_it_was(

@@ -48,6 +48,18 @@ def texts_of(path: Path, **options) -> list[str]:
     return [row.text for row in read_texts(path, **options)]
 
 
+def test_blanks_around_labels(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.tsv", "text\tlabel\n今天\t体育\n明天\t 体育\n后天\t体育\u3000\n")
+    with pytest.warns(UserWarning, match=r"a\.tsv:3: the blanks around ' 体育'") as told:
+        assert [row.label for row in read_texts(path)] == ["体育"] * 3
+    assert len(told) == 1
+    path = put(tmp_path / "b.txt", "今天\t明天\t1 \n")
+    with pytest.warns(UserWarning, match="b.txt:1"):
+        assert [row.label for row in read_pairs(path)] == ["1"]
+    path = put(tmp_path / "c.jsonl", '{"text": "今天", "label": 3}\n')
+    assert [row.label for row in read_texts(path)] == [3]
+
+
 def fault(call, *parts: str) -> InputError:
     with pytest.raises(InputError) as caught:
         list(call())

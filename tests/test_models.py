@@ -191,6 +191,61 @@ def test_any_unicode(encoder: SentenceEncoder, pair: PairScorer, texts: list[str
         assert ((scores >= 0) & (scores <= 1)).all() and len(scores) == len(texts)
 
 
+def test_numpy_integers(encoder: SentenceEncoder, pair: PairScorer) -> None:
+    long = "今天天气" * 5
+    with pytest.warns(TruncationWarning):
+        cut = encoder.encode(long, max_length=np.int64(10), truncate_dim=np.int8(4), batch_size=np.uint8(1))
+    assert cut.shape == (4,)
+    assert len(list(encoder.encode_stream(TEXTS, chunk=np.int32(3)))) == 3
+    assert len(pair.rank("今天", TEXTS, top_k=np.int64(2))) == 2
+    assert encoder.fit_whitening(random_texts(40, longest=9), np.int64(4)).dimension == 4
+    for wrong in (True, 2.0, "3", np.float32(3)):
+        with pytest.raises(InputError, match="top_k"):
+            pair.rank("今天", TEXTS, top_k=wrong)
+
+
+def test_a_prompt_leaves_room(encoder: SentenceEncoder) -> None:
+    with pytest.raises(InputError, match="prompt: found 46 tokens") as caught:
+        encoder.encode("好", prompt="今" * 46)
+    assert "Shorten" in caught.value.fix
+    with pytest.raises(InputError, match="max_length"):
+        encoder.encode("好", prompt="今" * 8, max_length=10)
+    assert encoder.encode("好", prompt="今" * 45).shape == (32,)
+
+
+def test_names_of_sentence_transformers(encoder: SentenceEncoder, pair: PairScorer) -> None:
+    torch = pytest.importorskip("torch")
+    raw = encoder.encode(TEXTS, normalize=False)
+    options = {"batch_size": 2, "show_progress_bar": False, "convert_to_numpy": True}
+    assert np.abs(encoder.encode(TEXTS, normalize_embeddings=False, **options) - raw).max() < 1e-5
+    tensor = encoder.encode(TEXTS, convert_to_tensor=True, convert_to_numpy=False)
+    assert isinstance(tensor, torch.Tensor) and tensor.shape == (len(TEXTS), 32)
+    short = encoder.encode(TEXTS, truncate_dim=5)
+    expected = raw[:, :5] / np.linalg.norm(raw[:, :5], axis=1, keepdims=True)
+    assert np.abs(short - expected).max() < 1e-6
+    pairs = [(text, "今天") for text in TEXTS]
+    assert np.abs(pair.predict(pairs, **options) - pair.predict(pairs)).max() < 1e-6
+    assert pair.predict(pairs, convert_to_tensor=True).shape == (len(TEXTS),)
+    ranked = pair.rank("今天", TEXTS, return_documents=False, top_k=1, batch_size=3)
+    assert set(ranked[0]) == {"corpus_id", "score"}
+    with pytest.raises(TypeError, match="'output_value'"):
+        encoder.encode(TEXTS, output_value="token_embeddings")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="'normalize_embeddings'"):
+        pair.predict(pairs, normalize_embeddings=True)  # type: ignore[call-arg]
+    for wrong in ({"batch_size": 0}, {"convert_to_numpy": False}, {"truncate_dim": 33}):
+        with pytest.raises(InputError):
+            encoder.encode(TEXTS, **wrong)
+    with pytest.raises(InputError, match="normalize_embeddings"):
+        encoder.encode(TEXTS, normalize=False, normalize_embeddings=True)
+
+
+def test_whitening_of_equal_texts(encoder: SentenceEncoder) -> None:
+    with pytest.raises(InputError, match="1 different vectors among 400"):
+        encoder.fit_whitening(["今天天气很好"] * 400)
+    with pytest.raises(InputError, match="3 different vectors among 90"):
+        encoder.fit_whitening(["今天", "天气", "很好"] * 30, 4)
+
+
 def test_stream(encoder: SentenceEncoder) -> None:
     texts = random_texts(50, longest=20)
     blocks = list(encoder.encode_stream(iter(texts), chunk=16))

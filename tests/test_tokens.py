@@ -522,7 +522,7 @@ def test_bad_texts(tokenizer: Tokenizer, texts: Any, message: str) -> None:
 
 
 def test_rows_are_right_after_a_large_block(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jinyi.tokens._BLOCK", 10)
+    monkeypatch.setattr("jinyi.tokens.inputs._BLOCK", 10)
     texts = ["世界hello" * (i % 4 + 1) for i in range(50)]
     assert tokenizer.encode(texts).ids == expected(tokenizer, texts)
     for bad in (None, "\ud800", ""):

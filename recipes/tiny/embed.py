@@ -4,8 +4,8 @@
 
 The last layer starts as mean pooling (see `start_pooling`). Each step takes pairs of one set. Graded or binary labels
 give CoSENT (order every pair of pairs by label; lambda 20); pairs labelled similar give the supervised SimCSE loss
-(temperature 0.05) against all other sentences of the batch, equal texts masked. Triplets and inference pairs (entailment
-against contradiction) enter with their hard negatives.
+(temperature 0.05) against all other sentences of the batch, equal texts masked. Triplets and inference pairs
+(entailment against contradiction) enter with their hard negatives.
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ class EncodedRows(Protocol):
         """Columns of each row to be scored by an MLM head; equally many in every row."""
 
 
-def make_batches(encoded: EncodedRows, *, pad_id: int, token_budget: int = TOKEN_BUDGET) -> Iterator[Batch]:
+def make_batches(
+    encoded: EncodedRows, *, pad_id: int, token_budget: int = TOKEN_BUDGET, most_rows: int | None = None
+) -> Iterator[Batch]:
     """Cut rows into batches of similar length, longest first.
 
     Rows are taken in order of length and a batch is closed when its budget is full, or when the rows to come
@@ -66,6 +68,7 @@ def make_batches(encoded: EncodedRows, *, pad_id: int, token_budget: int = TOKEN
         encoded: token ids, segment borders and mask positions of each row.
         pad_id: id that fills up the shorter rows of a batch.
         token_budget: most tokens in a batch, padding included; a longer row makes a batch of its own.
+        most_rows: most rows in a batch; None leaves it to the tokens.
 
     Yields:
         batches that together hold every row once; `Batch.rows` says which.
@@ -80,7 +83,7 @@ def make_batches(encoded: EncodedRows, *, pad_id: int, token_budget: int = TOKEN
     start = 0
     while start < count:
         width = padded_length(int(lengths[start]), coarse=coarse)
-        full = min(start + max(1, token_budget // width), count)
+        full = min(start + max(1, min(token_budget // width, most_rows or count)), count)
         # Padding that a cut before row i would save, for the rows from i on.
         saved = (width - lengths[start:full]) * np.arange(full - start, 0, -1)
         worth = 1 + np.flatnonzero(saved[1:] > _BATCH_COST)  # the longest row always goes in

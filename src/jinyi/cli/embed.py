@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +27,9 @@ from jinyi.cli.common import (
     quiet_truncation,
     run_job,
 )
+
+if TYPE_CHECKING:
+    from jinyi.files import RowEncoder
 
 
 def embed(
@@ -53,7 +57,7 @@ def embed(
     need_input(bool(texts), source, "texts", output)
     check_options(truncate)
     from jinyi.errors import InputError
-    from jinyi.files import RowEncoder, npy_header, read_texts
+    from jinyi.files import npy_header, read_texts
     from jinyi.models.sentence_encoder import SentenceEncoder
 
     rows_out = None
@@ -64,8 +68,8 @@ def embed(
                 expected="a file for the vectors",
                 fix="Give --output vectors.npy or vectors.jsonl.",
             )
-        if output.suffix != ".npy":
-            rows_out = RowEncoder(output, ["text", "vector"])
+        if output.suffix.lower() != ".npy":
+            rows_out = _row_encoder(output)
         next(
             read_texts(source, column=column, encoding=encoding)
         )  # a bad file is told before a model is opened
@@ -119,6 +123,24 @@ def embed(
         label="texts",
     )
     finish({"output": str(output), "rows": total, "dimension": encoder.dimension, "cut": cut}, as_json)
+
+
+def _row_encoder(output: Path) -> RowEncoder:
+    from jinyi.errors import InputError, shorten
+    from jinyi.files import RowEncoder, file_format
+
+    try:
+        fits = file_format(output)[0] in ("jsonl", "tsv", "csv")
+    except InputError:
+        fits = False
+    if not fits:
+        raise InputError(
+            found=f"a name ending in {shorten(''.join(output.suffixes[-2:]))}",
+            expected=".npy; or .jsonl, .tsv or .csv (also .gz, .xz) with texts and vectors",
+            fix="Give --output such a name.",
+            where=str(output),
+        )
+    return RowEncoder(output, ["text", "vector"])
 
 
 def _show(texts: list[str], vectors: Any, as_json: bool) -> None:

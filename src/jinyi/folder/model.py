@@ -226,8 +226,8 @@ def find_similar(labels: Sequence[str], count: int, choice: int | str | None, wh
     """
     if isinstance(choice, str) and choice in labels:
         return list(labels).index(choice)
-    if isinstance(choice, int) and 0 <= choice < count:
-        return choice
+    if isinstance(choice, (int, np.integer)) and 0 <= choice < count:
+        return int(choice)
     if choice is None and count == 1:
         return 0
     names = [label.strip().lower().replace(" ", "_") for label in labels]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jinyi import __version__
+from jinyi.arguments import whole_number
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder.atomic import MANIFEST, StagedFolder
@@ -131,18 +132,15 @@ def write_folder(
             expected=f"one of the prompts {shorten(list(prompts or {}))}",
             fix="Name one of them, or add the prompt.",
         )
-    if max_length is not None and max_length < 3:
-        raise InputError(
-            where="max_length",
-            found=shorten(max_length),
-            expected="at least 3 tokens: [CLS], one more and [SEP]",
-            fix="Leave it out for all that the encoder reads.",
-        )
+    if max_length is not None:
+        fix = "[CLS], one more and [SEP]; leave it out for all that the encoder reads."
+        max_length = whole_number(max_length, "max_length", least=3, unit="tokens", fix=fix)
     tensors = _complete(dict(weights), config, task)
     outputs = tensors[CLASSIFIER].shape[0] if CLASSIFIER in tensors else 0
     names = _output_names(labels, outputs, task, str(path))
     if task == "pair":
-        find_similar(names, outputs, similar_label, str(path))
+        index = find_similar(names, outputs, similar_label, str(path))
+        similar_label = similar_label if similar_label is None or isinstance(similar_label, str) else index
     length = min(max_length or config.max_position_embeddings, config.max_position_embeddings)
     backend = _tokenizer_json(tokenizer)
 

@@ -1,11 +1,9 @@
-"""What the three model classes share: opening a model, checking inputs, computing equal inputs once, reports."""
+"""What the three model classes share: checking inputs, computing equal inputs once, reports."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,93 +11,24 @@ import numpy.typing as npt
 
 from jinyi.batches import CHUNK, deduplicate, make_batches, progress
 from jinyi.errors import FolderError, InputError, TruncationWarning, shorten
-from jinyi.folder import Golden, ModelFolder, read_folder
-from jinyi.registry import default_model, find_model
-from jinyi.runtime import Engine, Head, open_engine
+from jinyi.folder import Golden
+from jinyi.models.source import Source as Source
+from jinyi.runtime import Engine
 from jinyi.text import check_text
-from jinyi.tokens import Encoded, Tokenizer, TruncationReport
+from jinyi.tokens import Encoded, TruncationReport
 
 FloatArray = npt.NDArray[np.float32]
 Key = TypeVar("Key", bound=Hashable)
 Compute = Callable[[list[Any]], tuple[npt.NDArray[Any], TruncationReport]]
 
 TRUNCATE = ("warn", "error", "window")
+GOLDEN_TEXTS = (
+    "怎么修改登录密码？",
+    "这家店的面条很好吃，就是排队太久。",
+    "主队在加时赛里以3比2险胜，球迷们唱着歌走出球场。",
+)
 _PROGRESS_FROM = 2048  # fewer inputs never get a progress bar, so that one sentence pays nothing for it
-INT8_LOSS = 0.3  # points of the metric that 8 bits may cost; more is refused
 _GOLDEN_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "int8": 2e-1}
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """An opened model folder with its tokenizer and the options its engines are built with."""
-
-    folder: ModelFolder
-    tokenizer: Tokenizer
-    precision: str = "auto"
-    threads: int | None = None
-    device: str = "cpu"
-
-    @classmethod
-    def open(
-        cls,
-        model: str | os.PathLike[str] | None,
-        task: str,
-        *,
-        as_task: str | None = None,
-        pooling: str | None = None,
-        similar_label: int | str | None = None,
-        precision: str = "auto",
-        threads: int | None = None,
-        device: str = "cpu",
-    ) -> Source:
-        """Find and open a model: None is the shipped model for `task`, else a name or a folder.
-
-        Raises:
-            ModelNotFoundError: no such model on this disk.
-            FolderError: the folder is damaged, incomplete or for another task.
-        """
-        path = find_model(default_model(task) if model is None else model)
-        folder = read_folder(path, task=as_task, pooling=pooling, similar_label=similar_label)
-        tokenizer = Tokenizer.from_folder(
-            folder.tokenizer_file.parent, max_length=folder.config.max_position_embeddings
-        )
-        return cls(folder, tokenizer, precision, threads, device)
-
-    def engine(self, head: Head) -> Engine:
-        """Build an engine with this head.
-
-        Raises:
-            InputError: precision "int8" for a folder without ranges, or one whose measured loss is too great.
-        """
-        return open_engine(
-            self.folder.config,
-            self.folder.weights(),
-            head,
-            precision=self.precision,
-            threads=self.threads,
-            device=self.device,
-            ranges=self._ranges() if self.precision == "int8" else None,
-        )
-
-    def _ranges(self) -> dict[str, FloatArray]:
-        measured: Mapping[str, Any] = self.folder.record.get("int8") or {}
-        loss = measured.get("loss")
-        if isinstance(loss, (int, float)) and loss > INT8_LOSS:
-            raise InputError(
-                found=f"a measured loss of {loss:.2f} {measured.get('metric', 'points')} in 8 bits",
-                expected=f"at most {INT8_LOSS}",
-                fix='Use precision="auto".',
-                where=f'precision="int8" for {self.folder.path.name}',
-            )
-        ranges = self.folder.ranges()
-        if ranges is None:
-            raise InputError(
-                found="a folder without ranges of activations",
-                expected="those measured by jinyi.models.int8.measure and stored with write_folder(ranges=...)",
-                fix='Measure and store them, or use precision="auto".',
-                where=f'precision="int8" for {self.folder.path.name}',
-            )
-        return ranges
 
 
 def as_list(inputs: object, what: str) -> list[Any]:
@@ -233,10 +162,12 @@ def _too_long(rows: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], max_leng
     return error
 
 
-def run_rows(engine: Engine, encoded: Encoded, pad_id: int) -> npt.NDArray[np.float32]:
-    """Run encoded rows and return the outputs in their order, float32 [n, ...]."""
+def run_rows(
+    engine: Engine, encoded: Encoded, pad_id: int, most_rows: int | None = None
+) -> npt.NDArray[np.float32]:
+    """Run encoded rows, at most so many at a time, and return the outputs in their order, float32 [n, ...]."""
     out: npt.NDArray[np.float32] | None = None
-    for batch, values in engine.run(make_batches(encoded, pad_id=pad_id)):
+    for batch, values in engine.run(make_batches(encoded, pad_id=pad_id, most_rows=most_rows)):
         assert isinstance(values, np.ndarray)  # noqa: S101 - no head used here returns a pair
         if out is None:
             out = np.empty((len(encoded.ids), *values.shape[1:]), np.float32)

@@ -7,19 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from jinyi.errors import InputError
-from jinyi.folder import Golden, read_folder
-from jinyi.models.common import Source
+from jinyi.folder import Golden
+from jinyi.models.common import GOLDEN_TEXTS
 from jinyi.models.pair_scorer import PairScorer
-from jinyi.models.sentence_encoder import SentenceEncoder
+from jinyi.models.sentence_encoder import golden_vectors
+from jinyi.models.source import Source
 from jinyi.models.topic_classifier import DEFAULT_PROMPT, label_log_probs, word_ids
 from jinyi.runtime import Head
-from jinyi.tokens import Tokenizer
 
-TEXTS = (
-    "怎么修改登录密码？",
-    "这家店的面条很好吃，就是排队太久。",
-    "主队在加时赛里以3比2险胜，球迷们唱着歌走出球场。",
-)
 PAIRS = (
     ("怎么修改登录密码？", "登录密码在哪里改"),
     ("今天的风很大", "明天我要去图书馆还书"),
@@ -37,14 +32,10 @@ def make_golden(path: Path) -> Golden:
     Raises:
         InputError: a folder of another task.
     """
-    folder = read_folder(path)
-    tokenizer = Tokenizer.from_folder(
-        folder.tokenizer_file.parent, max_length=folder.config.max_position_embeddings
-    )
-    source = Source(folder, tokenizer, precision="float32")
+    source = Source.open(path, "", precision="float32")
+    folder = source.folder
     if folder.task == "embed":
-        vectors = SentenceEncoder(source).encode(TEXTS, normalize=folder.normalize, prompt="")
-        return Golden("vectors", TEXTS, vectors)
+        return golden_vectors(path)
     if folder.task == "pair":
         return Golden("scores", PAIRS, PairScorer(source).predict(list(PAIRS), symmetric=False))
     if folder.task not in ("topic", "mlm"):
@@ -60,5 +51,5 @@ def make_golden(path: Path) -> Golden:
     known = np.unique(np.concatenate(ids))
     engine = source.engine(Head("mlm", label_ids=known, log_normalizer=True))
     columns = [np.searchsorted(known, value) for value in ids]
-    values, _ = label_log_probs(source, engine, list(TEXTS), columns, prompt, "report")
-    return Golden("log_probs", TEXTS, values, labels=tuple(words), prompt=prompt)
+    values, _ = label_log_probs(source, engine, list(GOLDEN_TEXTS), columns, prompt, "report")
+    return Golden("log_probs", GOLDEN_TEXTS, values, labels=tuple(words), prompt=prompt)

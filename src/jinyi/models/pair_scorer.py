@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from jinyi.arguments import whole_number
 from jinyi.errors import InputError, shorten
 from jinyi.folder import Golden
 from jinyi.models.common import (
     FloatArray,
-    Source,
     as_list,
     check_golden,
     check_truncate,
@@ -22,9 +22,14 @@ from jinyi.models.common import (
     run_rows,
     warn_cut,
 )
+from jinyi.models.familiar import FamiliarPredict, as_asked, check_names, most_rows, renamed
+from jinyi.models.source import Source
 from jinyi.runtime import Head
 from jinyi.text import check_text
 from jinyi.tokens import TruncationReport, split_pair
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 SEPARATOR = "[SEP]"
 SegmentIds = Literal["pair", "zeros"]
@@ -35,6 +40,9 @@ class PairScorer:
 
     Open one with `PairScorer.load`. A cross-encoder reads (a, b) and (b, a) differently; by default both orders are
     scored and their logits averaged, so that the score does not depend on the order.
+
+    A scorer never changes, so a copy is the same object. It can be pickled: the pickle holds the folder's name or path
+    and the options, no weights. It works on in a forked process.
     """
 
     def __init__(self, source: Source) -> None:
@@ -42,6 +50,15 @@ class PairScorer:
         self._similar = source.folder.similar
         self._engine = source.engine(Head("classes"))
         check_golden(source, self._engine, self._golden_scores, "scores")
+
+    def __reduce__(self) -> tuple[type[PairScorer], tuple[Source]]:
+        return type(self), (self._source,)
+
+    def __copy__(self) -> PairScorer:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PairScorer:
+        return self
 
     @classmethod
     def load(
@@ -103,6 +120,7 @@ class PairScorer:
         truncate: str = "warn",
         show_progress: bool | None = None,
         return_report: bool = False,
+        **familiar: Unpack[FamiliarPredict],
     ) -> Any:
         """Return P(similar) of pairs.
 
@@ -118,6 +136,7 @@ class PairScorer:
                 against a part of the other answers another question.
             show_progress: True, False, or None for a bar on a terminal when it takes more than a second.
             return_report: also return a TruncationReport: how many pairs were cut, which, by how much.
+            **familiar: names that sentence-transformers uses; see `FamiliarPredict`.
 
         Returns:
             float32 [n] in [0, 1]; a float for one pair. With `return_report` a tuple of it and the report.
@@ -125,15 +144,25 @@ class PairScorer:
         Raises:
             InputError: not a pair, a side missing or empty, a pair too long with truncate="error"; names the row.
         """
+        check_names(familiar, FamiliarPredict, "predict")
+        show_progress = renamed(familiar, "show_progress_bar", "show_progress", show_progress, None)
         checked, single = as_pairs(pairs)
-        logits, report = self._logits(checked, symmetric, segment_ids, truncate, show_progress)
+        size = most_rows(familiar)
+        logits, report = self._logits(checked, symmetric, segment_ids, truncate, show_progress, size)
         warn_cut(report, truncate, self.max_length, windows=False)
         values = logits if raw_scores else sigmoid(logits)
-        result = float(values[0]) if single else values
+        result = float(values[0]) if single else as_asked(values, familiar)
         return (result, report) if return_report else result
 
     def rank(
-        self, query: str, documents: Iterable[str], top_k: int | None = None, *, truncate: str = "warn"
+        self,
+        query: str,
+        documents: Iterable[str],
+        top_k: int | None = None,
+        *,
+        return_documents: bool = True,
+        truncate: str = "warn",
+        **familiar: Unpack[FamiliarPredict],
     ) -> list[dict[str, Any]]:
         """Return documents by how similar they are to a query, best first.
 
@@ -141,7 +170,9 @@ class PairScorer:
             query: one text.
             documents: texts to compare it with.
             top_k: number of results; None returns all.
+            return_documents: False leaves "text" out of the results.
             truncate: as in `predict`.
+            **familiar: as in `predict`.
 
         Returns:
             list of {"corpus_id": place in `documents`, "score": P(similar), "text": the document}; equal scores
@@ -150,21 +181,25 @@ class PairScorer:
         Raises:
             InputError: as `predict`, or `top_k` is not a positive number.
         """
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
-            raise InputError(
-                found=shorten(top_k),
-                expected="a whole number from 1",
-                fix="Leave it out for all.",
-                where="top_k",
-            )
+        if top_k is not None:
+            top_k = whole_number(top_k, "top_k", fix="Leave it out for all.")
+        check_names(familiar, FamiliarPredict, "rank")
+        show_progress, size = familiar.get("show_progress_bar"), most_rows(familiar)
         question = check_text(query, "query")
         texts = as_list(documents, "documents") if not isinstance(documents, str) else [documents]
         pairs = [(question, check_text(text, f"document {row}")) for row, text in enumerate(texts)]
-        logits, report = self._logits(pairs, True, "pair", truncate, None)
+        logits, report = self._logits(pairs, True, "pair", truncate, show_progress, size)
         warn_cut(report, truncate, self.max_length, windows=False)
         scores = sigmoid(logits)
         order = np.argsort(-logits, kind="stable")[:top_k]
-        return [{"corpus_id": int(row), "score": float(scores[row]), "text": texts[row]} for row in order]
+        return [
+            {
+                "corpus_id": row,
+                "score": float(scores[row]),
+                **({"text": texts[row]} if return_documents else {}),
+            }
+            for row in order.tolist()
+        ]
 
     def _golden_scores(self, golden: Golden) -> FloatArray:
         pairs = [(str(pair[0]), str(pair[1])) for pair in golden.inputs]
@@ -177,6 +212,7 @@ class PairScorer:
         segment_ids: SegmentIds,
         truncate: str,
         show_progress: bool | None,
+        most_rows: int | None = None,
     ) -> tuple[FloatArray, TruncationReport]:
         check_truncate(truncate, windows=False)
         tokenizer = self._source.tokenizer
@@ -186,7 +222,7 @@ class PairScorer:
             encoded = tokenizer.encode_pairs(
                 both, max_length=self.max_length, truncate="report", segment_ids=segment_ids
             )
-            logits = self._similar_logit(run_rows(self._engine, encoded, tokenizer.pad_id))
+            logits = self._similar_logit(run_rows(self._engine, encoded, tokenizer.pad_id, most_rows))
             report = encoded.report
             if symmetric:
                 logits = logits.reshape(2, -1).mean(axis=0)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from jinyi.arguments import whole_number
 from jinyi.batches import CHUNK, chunks
 from jinyi.errors import InputError, shorten
-from jinyi.folder import Golden, write_folder
+from jinyi.folder import Dense, Golden, write_folder
 from jinyi.models.common import (
+    GOLDEN_TEXTS,
     FloatArray,
-    Source,
     as_list,
     as_texts,
     check_golden,
@@ -28,9 +29,26 @@ from jinyi.models.common import (
     run_rows,
     warn_cut,
 )
+from jinyi.models.familiar import FamiliarEncode, as_asked, check_names, most_rows, renamed
+from jinyi.models.source import Source
 from jinyi.models.whitening import Whitening
 from jinyi.runtime import Head
 from jinyi.tokens import TruncateMode, TruncationReport
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The options of one call, checked."""
+
+    normalize: bool
+    truncate: str
+    prefix: str
+    max_length: int
+    width: int
+    most_rows: int | None
 
 
 class SentenceEncoder:
@@ -38,14 +56,28 @@ class SentenceEncoder:
 
     Open one with `SentenceEncoder.load`. The same text gives the same vector whatever else is in the call (float32:
     within 1e-5); order is kept; equal texts are computed once.
+
+    An encoder never changes, so a copy is the same object. It can be pickled: the pickle holds the folder's name or
+    path, the options and a whitening that is not saved yet, no weights. It works on in a forked process.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, whitening: tuple[Dense, ...] = ()) -> None:
         folder = source.folder
         self._source = source
+        self._whitening = whitening
         # Vectors are normalised here and not in the graph: windows are averaged before that.
-        self._engine = source.engine(Head("vector", pooling=folder.pooling or "", dense=folder.dense))
-        check_golden(source, self._engine, self._golden_vectors, "vectors")
+        self._engine = source.engine(Head("vector", pooling=folder.pooling or "", dense=self._dense))
+        if not whitening:
+            check_golden(source, self._engine, self._golden_vectors, "vectors")
+
+    def __reduce__(self) -> tuple[type[SentenceEncoder], tuple[Any, ...]]:
+        return type(self), (self._source, self._whitening)
+
+    def __copy__(self) -> SentenceEncoder:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SentenceEncoder:
+        return self
 
     @classmethod
     def load(
@@ -77,7 +109,7 @@ class SentenceEncoder:
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return self._source.folder.vector_size
+        return int(self._dense[-1][0].shape[0]) if self._dense else self._source.folder.vector_size
 
     @property
     def max_length(self) -> int:
@@ -108,8 +140,10 @@ class SentenceEncoder:
         prompt: str | None = ...,
         prompt_name: str | None = ...,
         max_length: int | None = ...,
+        truncate_dim: int | None = ...,
         show_progress: bool | None = ...,
         return_report: Literal[False] = ...,
+        **familiar: Unpack[FamiliarEncode],
     ) -> FloatArray: ...
 
     @overload
@@ -122,8 +156,10 @@ class SentenceEncoder:
         prompt: str | None = ...,
         prompt_name: str | None = ...,
         max_length: int | None = ...,
+        truncate_dim: int | None = ...,
         show_progress: bool | None = ...,
         return_report: Literal[True],
+        **familiar: Unpack[FamiliarEncode],
     ) -> tuple[FloatArray, TruncationReport]: ...
 
     def encode(
@@ -135,8 +171,10 @@ class SentenceEncoder:
         prompt: str | None = None,
         prompt_name: str | None = None,
         max_length: int | None = None,
+        truncate_dim: int | None = None,
         show_progress: bool | None = None,
         return_report: bool = False,
+        **familiar: Unpack[FamiliarEncode],
     ) -> FloatArray | tuple[FloatArray, TruncationReport]:
         """Return the vectors of texts.
 
@@ -149,8 +187,11 @@ class SentenceEncoder:
             prompt: text put before every text. The folder's default prompt applies if neither is given.
             prompt_name: name of a prompt of the folder.
             max_length: tokens read of a text, [CLS] and [SEP] included; up to the model's own limit.
+            truncate_dim: keep the first numbers of each vector only (before `normalize`); whitened vectors have
+                their largest directions first, others no order.
             show_progress: True, False, or None for a bar on a terminal when it takes more than a second.
             return_report: also return a TruncationReport: how many texts were cut, which, by how much.
+            **familiar: names that sentence-transformers uses; see `FamiliarEncode`.
 
         Returns:
             float32 [n, d]; [d] for one str. With `return_report` a tuple of it and the report.
@@ -158,11 +199,16 @@ class SentenceEncoder:
         Raises:
             InputError: not text, an empty text, a text too long with truncate="error"; names the row.
         """
+        check_names(familiar, FamiliarEncode, "encode")
+        normalize = renamed(familiar, "normalize_embeddings", "normalize", normalize, True)
+        show_progress = renamed(familiar, "show_progress_bar", "show_progress", show_progress, None)
         checked, single = as_texts(texts)
-        prefix = self._prefix(prompt, prompt_name)
-        vectors, report = self._encode(checked, normalize, truncate, prefix, max_length, show_progress)
-        warn_cut(report, truncate, max_length or self.max_length)
-        result = vectors[0] if single else vectors
+        call = self._call(
+            normalize, truncate, prompt, prompt_name, max_length, truncate_dim, most_rows(familiar)
+        )
+        vectors, report = self._encode(checked, call, show_progress)
+        warn_cut(report, truncate, call.max_length)
+        result = as_asked(vectors[0] if single else vectors, familiar)
         return (result, report) if return_report else result
 
     def encode_stream(
@@ -200,22 +246,19 @@ class SentenceEncoder:
                 fix="Put a single text into a list: [text].",
                 where="texts",
             )
-        if not isinstance(chunk, int) or chunk < 1:
-            raise InputError(
-                found=shorten(chunk), expected="a whole number from 1", fix="Leave it out.", where="chunk"
-            )
-        prefix = self._prefix(prompt, prompt_name)
+        chunk = whole_number(chunk, "chunk", fix="Leave it out.")
+        call = self._call(normalize, truncate, prompt, prompt_name, max_length)
         seen, reports = 0, []
         for block in chunks(texts, chunk):
             checked, _ = as_texts(block, seen)
-            vectors, report = self._encode(checked, normalize, truncate, prefix, max_length, False, seen)
+            vectors, report = self._encode(checked, call, False, seen)
             reports.append(replace(report, rows=report.rows + seen))
             seen += len(block)
             yield vectors
         if reports:
             rows = np.concatenate([report.rows for report in reports])
             lost = np.concatenate([report.lost for report in reports])
-            warn_cut(TruncationReport(seen, rows, lost), truncate, max_length or self.max_length)
+            warn_cut(TruncationReport(seen, rows, lost), truncate, call.max_length)
 
     def similarity(self, a: Any, b: Any) -> FloatArray:
         """Return the cosine of every a with every b, float32 [len(a), len(b)].
@@ -254,11 +297,12 @@ class SentenceEncoder:
         Args:
             texts: sentences the whitening is fitted on, more than `dimension`.
             dimension: length of the new vectors; None keeps it.
+
+        Raises:
+            InputError: too few different texts for the dimensions to keep.
         """
         whitening = Whitening(dimension).fit(self.encode(texts, normalize=False))
-        folder = self._source.folder
-        dense = (*folder.dense, whitening.dense())
-        return SentenceEncoder(replace(self._source, folder=replace(folder, dense=dense, golden=None)))
+        return SentenceEncoder(self._source, (*self._whitening, whitening.dense()))
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write a model folder, with the whitening as a dense layer, that sentence-transformers opens as well.
@@ -273,8 +317,6 @@ class SentenceEncoder:
         Raises:
             FolderError: the folder exists or cannot be written.
         """
-        from jinyi.models.golden import make_golden
-
         folder = self._source.folder
         return write_folder(
             path,
@@ -284,71 +326,84 @@ class SentenceEncoder:
             tokenizer=self._source.tokenizer,
             pooling=folder.pooling,
             normalize=folder.normalize,
-            dense=folder.dense,
+            dense=self._dense,
             prompts=folder.prompts,
             default_prompt_name=folder.default_prompt_name,
             max_length=folder.max_length,
             dtype="float16" if folder.dtype == "F16" else "float32",
             licence=folder.record.get("licence"),
             training=folder.record.get("training"),
-            golden=make_golden,
+            golden=golden_vectors,
             overwrite=overwrite,
         )
 
+    @property
+    def _dense(self) -> tuple[Dense, ...]:
+        return (*self._source.folder.dense, *self._whitening)
+
     def _golden_vectors(self, golden: Golden) -> FloatArray:
         texts = [str(text) for text in golden.inputs]
-        return self._encode(texts, self._source.folder.normalize, "warn", "", None, False)[0]
+        call = self._call(self._source.folder.normalize, "warn", "", None, None)
+        return self._encode(texts, call, False)[0]
 
-    def _prefix(self, prompt: str | None, prompt_name: str | None) -> str:
-        folder = self._source.folder
-        if prompt is None and prompt_name is None:
-            prompt_name = folder.default_prompt_name
-        return resolve_prompt(folder.prompts, prompt, prompt_name) or ""
-
-    def _encode(
+    def _call(
         self,
-        texts: list[str],
         normalize: bool,
         truncate: str,
-        prefix: str,
+        prompt: str | None,
+        prompt_name: str | None,
         max_length: int | None,
-        show_progress: bool | None,
-        start_row: int = 0,
-    ) -> tuple[FloatArray, TruncationReport]:
+        truncate_dim: int | None = None,
+        most_rows: int | None = None,
+    ) -> _Call:
+        """Check the options of one call."""
         check_truncate(truncate)
+        folder, tokenizer = self._source.folder, self._source.tokenizer
+        limit = self.max_length
+        if max_length is not None:
+            longest = folder.config.max_position_embeddings
+            fix = "Choose a length the model has positions for."
+            limit = whole_number(max_length, "max_length", least=3, most=longest, unit="tokens", fix=fix)
+        if prompt is None and prompt_name is None:
+            prompt_name = folder.default_prompt_name
+        prefix = resolve_prompt(folder.prompts, prompt, prompt_name) or ""
+        size = len(tokenizer.ids_of_word(prefix)) if prefix else 0
+        if prefix and size > limit - 3:
+            raise InputError(
+                found=f"{size} tokens, with [CLS] and [SEP] {size + 2}, in {shorten(prefix)}",
+                expected=f"at most {limit - 3}: of the {limit} tokens read, one at least is for the text",
+                fix="Shorten the prompt" + (" or raise max_length." if max_length is not None else "."),
+                where="prompt",
+            )
+        width = self.dimension
+        if truncate_dim is not None:
+            fix = "Leave it out for whole vectors."
+            width = whole_number(truncate_dim, "truncate_dim", most=width, fix=fix)
+        return _Call(normalize, truncate, prefix, limit, width, most_rows)
+
+    def _encode(
+        self, texts: list[str], call: _Call, show_progress: bool | None, start_row: int = 0
+    ) -> tuple[FloatArray, TruncationReport]:
         tokenizer = self._source.tokenizer
-        limit = self._limit(max_length)
-        mode: TruncateMode = "window" if truncate == "window" else "report"
+        mode: TruncateMode = "window" if call.truncate == "window" else "report"
 
         def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            given = [prefix + text for text in part] if prefix else part
-            encoded = tokenizer.encode(given, max_length=limit, truncate=mode)
-            vectors = merge_windows(run_rows(self._engine, encoded, tokenizer.pad_id), encoded, len(part))
-            return normalise_rows(vectors) if normalize else vectors, encoded.report
+            given = [call.prefix + text for text in part] if call.prefix else part
+            encoded = tokenizer.encode(given, max_length=call.max_length, truncate=mode)
+            rows = run_rows(self._engine, encoded, tokenizer.pad_id, call.most_rows)
+            vectors = merge_windows(rows, encoded, len(part))[:, : call.width]
+            return normalise_rows(vectors) if call.normalize else vectors, encoded.report
 
         return compute_once(
             texts,
-            (self.dimension,),
+            (call.width,),
             compute,
-            truncate=truncate,
-            max_length=limit,
+            truncate=call.truncate,
+            max_length=call.max_length,
             label="texts",
             show_progress=show_progress,
             start_row=start_row,
         )
-
-    def _limit(self, max_length: int | None) -> int:
-        if max_length is None:
-            return self.max_length
-        longest = self._source.folder.config.max_position_embeddings
-        if not isinstance(max_length, int) or not 3 <= max_length <= longest:
-            raise InputError(
-                found=shorten(max_length),
-                expected=f"3 to {longest} tokens",
-                fix="Choose a length the model has positions for.",
-                where="max_length",
-            )
-        return max_length
 
     def _vectors_of_both(self, a: Any, b: Any) -> tuple[FloatArray, FloatArray]:
         first, second = self._unit_vectors(a, "a"), self._unit_vectors(b, "b")
@@ -385,3 +440,10 @@ class SentenceEncoder:
                 where=name,
             )
         return normalise_rows(vectors)
+
+
+def golden_vectors(path: Path) -> Golden:
+    """Compute the golden vectors of a finished folder, in float32; pass this as `golden=` to `write_folder`."""
+    encoder = SentenceEncoder.load(path, precision="float32")
+    normalize = encoder._source.folder.normalize
+    return Golden("vectors", GOLDEN_TEXTS, encoder.encode(GOLDEN_TEXTS, normalize=normalize, prompt=""))

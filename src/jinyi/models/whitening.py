@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jinyi.arguments import whole_number
 from jinyi.errors import InputError, NotFittedError
 
 EIGENVALUE_FLOOR = 1e-9
@@ -44,7 +45,7 @@ class Whitening:
         set as well.
 
         Args:
-            X: float [n, d], more rows than `dimension` (or than d).
+            X: float [n, d], more different rows than `dimension` (or than d).
             y: ignored.
 
         Raises:
@@ -58,18 +59,16 @@ class Whitening:
                 fix="Encode texts first.",
             )
         rows, width = vectors.shape
-        keep = width if self.dimension is None else self.dimension
-        if not 1 <= keep <= width:
+        keep = width
+        if self.dimension is not None:
+            keep = whole_number(self.dimension, "dimension", most=width, fix="Choose a smaller one.")
+        # Equal vectors add no direction: a direction without variance would be noise, blown up.
+        different = len({hash(row.tobytes()) for row in vectors})
+        if different <= keep:
             raise InputError(
-                found=f"dimension {keep}",
-                expected=f"1 to {width}, the length of the vectors",
-                fix="Choose a smaller one.",
-            )
-        if rows <= keep:
-            raise InputError(
-                found=f"{rows} vectors",
+                found=f"{different} different vectors among {rows}",
                 expected=f"more than the {keep} dimensions to keep",
-                fix="Give more texts or a smaller dimension.",
+                fix="Give more different texts or a smaller dimension.",
             )
         mean = vectors.mean(axis=0)
         values, directions = np.linalg.eigh(np.cov(vectors, rowvar=False).reshape(width, width))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from jinyi.arguments import whole_number
 from jinyi.batches import Batch
 from jinyi.config import EncoderConfig
 from jinyi.errors import InputError, shorten
@@ -111,13 +112,8 @@ def open_engine(
     """
     _choose("precision", precision, PRECISIONS)
     _choose("device", device, DEVICES)
-    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-        raise InputError(
-            found=shorten(threads),
-            expected="a whole number of at least 1",
-            fix="Leave it out.",
-            where="threads",
-        )
+    if threads is not None:
+        threads = whole_number(threads, "threads", fix="Leave it out.")
     if device == "cuda":
         from jinyi.runtime.torch_engine import TorchEngine
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +36,17 @@ _WARM_WIDTHS = 64
 def _core() -> Any:
     """OpenVINO's entry point; making one loads the processor plugin."""
     return load_openvino().Core()
+
+
+def _leave_core() -> None:
+    """In a forked child the parent's core is never used, and never freed, which would wait for its threads."""
+    if _core.cache_info().currsize:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_core()))
+        _core.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_leave_core)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,97 @@
+"""Which columns of a file hold text and labels: by their usual names, by place, or as given."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+from jinyi.errors import InputError, shorten
+
+TEXT_COLUMNS = ("text", "sentence", "content", "query", "title", "question")
+"""Usual names of a column of single texts, first match wins."""
+
+PAIR_COLUMNS = (
+    ("texta", "textb"),
+    ("text_a", "text_b"),
+    ("text1", "text2"),
+    ("text_1", "text_2"),
+    ("sentence1", "sentence2"),
+    ("sentence_a", "sentence_b"),
+    ("sentence", "sentence2"),
+    ("question1", "question2"),
+    ("query", "title"),
+    ("query", "document"),
+    ("premise", "hypothesis"),
+)
+"""Usual names of the two columns of a pair, first match wins."""
+
+LABEL_COLUMNS = ("label", "score")
+"""Usual names of a column of labels or gold scores."""
+
+KNOWN = {*TEXT_COLUMNS, *LABEL_COLUMNS, *(name for pair in PAIR_COLUMNS for name in pair)}
+
+
+def label_column_of(row: Mapping[str, object], name: str | None, where: str) -> str | None:
+    """Return the column of the label: the one named, the third of three without names, or None."""
+    if name is not None and name not in row:
+        raise _missing(row, name, where)
+    if name is None and "1" in row and "2" in row and "3" in row:
+        return "3"
+    return name or next((usual for usual in LABEL_COLUMNS if usual in row), None)
+
+
+class LabelReader:
+    """Labels of one file, without blanks around them: "体育 " and "体育" would be two classes.
+
+    The first one changed is told by a UserWarning.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def read(self, row: Mapping[str, object], name: str | None, where: str) -> object:
+        """Return the label of a row, None without one."""
+        label = row.get(name) if name else None
+        if not isinstance(label, str) or label == label.strip():
+            return label
+        if not self._told:
+            self._told = True
+            message = f"{where}: the blanks around {shorten(label)} are left out, as those of other labels of this file"
+            warnings.warn(message, stacklevel=3)
+        return label.strip()
+
+
+def text_column(row: Mapping[str, object], where: str) -> str:
+    """Return the column of the text."""
+    if list(row) == ["1"]:
+        return "1"
+    name = next((usual for usual in TEXT_COLUMNS if usual in row), None)
+    if name is None:
+        raise _missing(row, f"one of {', '.join(TEXT_COLUMNS)}", where)
+    return name
+
+
+def pair_columns(row: Mapping[str, object], where: str) -> tuple[str, str]:
+    """Return the two columns of the pair."""
+    for pair in PAIR_COLUMNS:
+        if pair[0] in row and pair[1] in row:
+            return pair
+    if "1" in row and "2" in row:
+        return ("1", "2")
+    raise _missing(row, " or ".join("/".join(pair) for pair in PAIR_COLUMNS[:5]), where)
+
+
+def cell_of(row: Mapping[str, object], name: str, where: str) -> object:
+    """Return a cell; InputError where the row lacks the column."""
+    if name not in row:
+        raise _missing(row, name, where)
+    return row[name]
+
+
+def _missing(row: Mapping[str, object], expected: str, where: str) -> InputError:
+    return InputError(
+        found=f"columns {', '.join(map(str, row)) or '(none)'}",
+        expected=f"column {expected}",
+        fix="Name the columns (--column, --columns), or rename them in the file.",
+        where=where,
+    )

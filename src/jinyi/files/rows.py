@@ -1,0 +1,222 @@
+"""Rows of a file as they stand there, streamed, with their line numbers."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import lzma
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinyi.errors import InputError, MissingExtraError, shorten
+from jinyi.files.columns import KNOWN
+from jinyi.files.formats import file_format, open_file
+
+_DAMAGED = (gzip.BadGzipFile, EOFError, lzma.LZMAError, zlib.error)
+
+
+class RowReader:
+    """Rows of a file as they come: a dict of columns, or a bare string or list (txt, JSON without an object)."""
+
+    def __init__(self, path: Path, encoding: str, columns: Sequence[str] | None) -> None:
+        self.path = path
+        self.encoding = encoding
+        self.columns = columns
+        self.format, self.packing = file_format(path)
+
+    def where(self, line: int) -> str:
+        """Return the place of a row, for messages."""
+        return f"{self.path}, row {line}" if self.format == "parquet" else f"{self.path}:{line}"
+
+    def __iter__(self) -> Iterator[tuple[int, str | list[Any] | dict[str, Any]]]:
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            raise InputError(
+                found=f"encoding {shorten(self.encoding)}",
+                expected="an encoding Python knows",
+                fix="Use utf-8, gb18030 or big5.",
+            ) from None
+        return self._some(self._rows())
+
+    def _rows(self) -> Iterator[tuple[int, Any]]:
+        if self.format == "parquet":
+            return self._parquet()
+        if self.format == "txt":
+            return self._lines()
+        if self.format == "jsonl":
+            return self._json()
+        return self._table(self._cells())
+
+    def _some(self, rows: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+        """Refuse a file of columns without rows."""
+        first = next(rows, None)
+        if first is None:
+            raise InputError(
+                found="columns without a row",
+                expected="at least one row",
+                fix="Check the path.",
+                where=str(self.path),
+            )
+        yield first
+        yield from rows
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        blanks: list[tuple[int, str]] = []
+        number = 0
+        try:
+            with open_file(self.path, self.packing) as stream:
+                for number, raw in enumerate(stream, 1):
+                    line = self._decode(raw, number)
+                    if line.strip():
+                        yield from blanks
+                        blanks.clear()
+                        yield number, line
+                    else:  # blank lines count only when something follows them
+                        blanks.append((number, line))
+        except _DAMAGED as fault:
+            raise InputError(
+                found=f"a damaged {self.packing} file ({fault})",
+                expected="a whole compressed file",
+                fix="Copy or pack the file again.",
+                where=self.where(number + 1),
+            ) from fault
+        if number == 0 or len(blanks) == number:
+            raise InputError(
+                found="an empty file",
+                expected="at least one row",
+                fix="Check the path.",
+                where=str(self.path),
+            )
+
+    def _decode(self, raw: bytes, number: int) -> str:
+        if number == 1:
+            if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise InputError(
+                    found="UTF-16 text",
+                    expected="UTF-8",
+                    fix="Convert it: iconv -f UTF-16 -t UTF-8.",
+                    where=self.where(1),
+                )
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        try:
+            line = raw.decode(self.encoding)
+        except UnicodeDecodeError as fault:
+            raise InputError(
+                found=f"bytes that are not {self.encoding} ({shorten(raw[fault.start : fault.start + 8])})",
+                expected=f"{self.encoding} text",
+                fix=_encoding_advice(raw),
+                where=self.where(number),
+            ) from None
+        return line.removesuffix("\n").removesuffix("\r")
+
+    def _json(self) -> Iterator[tuple[int, str | list[Any] | dict[str, Any]]]:
+        for number, line in self._lines():
+            try:
+                row = json.loads(line)
+            except RecursionError:
+                raise self._bad_json(line, "nested too deeply", number) from None
+            except ValueError as fault:  # not only JSONDecodeError: a number may have thousands of digits
+                reason = fault.msg if isinstance(fault, json.JSONDecodeError) else "a number too long"
+                raise self._bad_json(line, reason, number) from None
+            if not isinstance(row, (str, list, dict)):
+                raise InputError(
+                    found=shorten(row),
+                    expected='a JSON object such as {"text": "..."}',
+                    fix="Put the text into an object.",
+                    where=self.where(number),
+                )
+            yield number, row
+
+    def _bad_json(self, line: str, reason: str, number: int) -> InputError:
+        return InputError(
+            found=f"{shorten(line)} ({reason})",
+            expected="one JSON object a line",
+            fix="Repair the line; for a JSON array: jq -c '.[]' in.json > out.jsonl.",
+            where=self.where(number),
+        )
+
+    def _cells(self) -> Iterator[tuple[int, list[str]]]:
+        if self.format == "tsv":  # quotes are text in a tsv: Chinese corpora are full of unpaired ones
+            for number, line in self._lines():
+                yield number, line.split("\t")
+            return
+        csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))
+        read = 0  # lines handed to the csv reader; a quoted cell may take several
+
+        def physical_lines() -> Iterator[str]:
+            nonlocal read
+            for number, line in self._lines():
+                read = number
+                yield line + "\n"
+
+        start = 1
+        try:
+            for cells in csv.reader(physical_lines(), strict=True):
+                yield start, cells
+                start = read + 1
+        except csv.Error as fault:
+            raise InputError(
+                found=f"broken csv ({fault})",
+                expected="comma-separated cells, quotes doubled inside quotes",
+                fix="Repair the line, or save as tsv or jsonl.",
+                where=self.where(start),
+            ) from None
+
+    def _table(self, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        header: list[str] | None = None
+        for number, cells in rows:
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                wanted = self.columns or ()
+                if KNOWN.intersection(cell.lower() for cell in header) or (
+                    wanted and set(wanted).intersection(header)
+                ):
+                    header = [cell.lower() if cell not in wanted else cell for cell in header]
+                    continue
+                header = [str(place) for place in range(1, len(cells) + 1)]
+            if len(cells) != len(header):
+                raise InputError(
+                    found=f"{len(cells)} cells",
+                    expected=f"{len(header)} as in the first row",
+                    fix="Repair the row; texts with tabs or line breaks belong into jsonl.",
+                    where=self.where(number),
+                )
+            yield number, dict(zip(header, cells, strict=True))
+
+    def _parquet(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        try:
+            from pyarrow import ArrowException
+            from pyarrow.parquet import ParquetFile
+        except ImportError as fault:
+            raise MissingExtraError(
+                found="no pyarrow",
+                expected="pyarrow, which reads parquet",
+                fix='Install it: pip install "jinyi[parquet]".',
+                where=str(self.path),
+            ) from fault
+        number = 0
+        with open_file(self.path, "") as stream:
+            try:
+                for batch in ParquetFile(stream).iter_batches(batch_size=4096):
+                    for row in batch.to_pylist():
+                        number += 1
+                        yield number, row
+            except (ArrowException, OSError) as fault:  # pyarrow raises OSError for a damaged footer
+                raise InputError(
+                    found=f"a damaged parquet file ({fault})",
+                    expected="a whole parquet file",
+                    fix="Write the file again.",
+                    where=self.where(number + 1),
+                ) from fault
+
+
+def _encoding_advice(raw: bytes) -> str:
+    try:
+        raw.decode("gb18030")
+    except UnicodeDecodeError:
+        return "Name the right encoding (--encoding), or convert the file to UTF-8."
+    return "It may be GB18030 (GBK): give --encoding gb18030, or convert it: iconv -f GB18030 -t UTF-8."

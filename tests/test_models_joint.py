@@ -1,0 +1,145 @@
+"""The linear model on vectors and n-grams: sparse rows, TF-IDF and the least squares fit, against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jinyi.models import joint_head, ngrams
+from jinyi.models.joint_head import JointHead
+from jinyi.models.logistic import fit_logistic
+from jinyi.models.ngrams import NgramWeights, SparseRows, count_ngrams, stack
+
+VOCAB = 30
+
+
+def random_ids(count: int, seed: int = 0, length: int = 12) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [[2, *rng.integers(5, VOCAB, rng.integers(0, length)).tolist(), 3] for _ in range(count)]
+
+
+def counted(ids: list[list[int]]) -> SparseRows:
+    return count_ngrams(ids, np.arange(len(ids)), len(ids), VOCAB)
+
+
+def dense(rows: SparseRows) -> np.ndarray:
+    table = np.zeros((len(rows), rows.width), np.float32)
+    np.add.at(table, (np.repeat(np.arange(len(rows)), np.diff(rows.starts)), rows.columns), rows.values)
+    return table
+
+
+def test_counts_are_scikit_learns() -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    ids = random_ids(200)
+    words = [" ".join(f"t{token}" for token in row[1:-1]) for row in ids]
+    theirs = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
+    expected = theirs.fit_transform(words).toarray()
+    counts = counted(ids)
+    weights = NgramWeights.fit(counts, least=2, most=10**6)
+    ours = dense(weights.transform(counts))
+    names = {f"t{token}": token for token in range(VOCAB)}
+    keys = []
+    for name in theirs.get_feature_names_out():
+        parts = [names[part] for part in name.split()]
+        keys.append(parts[0] if len(parts) == 1 else (parts[0] + 1) * VOCAB + parts[1])
+    assert sorted(keys) == weights.keys.tolist()
+    assert np.allclose(ours[:, np.searchsorted(weights.keys, keys)], expected, atol=1e-6)
+
+
+def test_the_most_frequent_ngrams_stay() -> None:
+    counts = counted(random_ids(200))
+    _, texts = np.unique(counts.columns, return_counts=True)
+    kept = NgramWeights.fit(counts, least=1, most=20)
+    assert len(kept.keys) == 20 and (np.diff(kept.keys) > 0).all()
+    frequent = np.bincount(counts.columns, minlength=counts.width)[kept.keys]
+    assert sorted(frequent, reverse=True) == sorted(texts, reverse=True)[:20]
+    assert len(NgramWeights.fit(counts, least=10**6, most=5).transform(counts)) == 200
+
+
+def test_windows_of_a_text_count_together() -> None:
+    whole = count_ngrams([[2, 7, 8, 3], [2, 8, 9, 3], [2, 5, 3]], np.array([0, 0, 1]), 2, VOCAB)
+    table = dense(whole)
+    assert table[0, 8] == 2 and table[0, 7] == table[0, 9] == 1 and table[1, 5] == 1
+    assert table[0, 9 * VOCAB] == 0 and table[0, 8 * VOCAB + 8] == 1 and table[0, 9 * VOCAB + 9] == 1
+    assert table.sum() == 7, "no pair runs across the border of two windows or holds a control token"
+
+
+@pytest.mark.parametrize("gathered", [1, 40, 1 << 23])
+def test_sparse_rows_multiply_like_dense_ones(monkeypatch, gathered: int) -> None:
+    monkeypatch.setattr(ngrams, "_GATHERED", gathered)
+    rows = counted([[2, 3], *random_ids(40), [2, 3]])
+    right = np.random.default_rng(0).normal(size=(rows.width, 4)).astype(np.float32)
+    assert np.allclose(rows @ right, dense(rows) @ right, atol=1e-4)
+    assert (dense(rows.transposed()) == dense(rows).T).all()
+    order = np.array([5, 0, 5, 41])
+    assert (dense(rows.take(order)) == dense(rows)[order]).all()
+    assert (dense(stack([rows, rows.take(order)])) == np.concatenate([dense(rows), dense(rows)[order]])).all()
+
+
+def topics(count: int, seed: int) -> tuple[np.ndarray, SparseRows, np.ndarray]:
+    """Vectors and tokens that each tell a part of the class, which is wrong in one row of ten."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, 4, count)
+    vectors = rng.normal(size=(count, 8)).astype(np.float32)
+    vectors[np.arange(count), targets // 2] += 2
+    ids = [[2, *rng.integers(5, 25, 6).tolist(), 25 + int(target) % 2, 3] for target in targets]
+    wrong = rng.random(count) < 0.1
+    return vectors, counted(ids), np.where(wrong, rng.integers(0, 4, count), targets)
+
+
+@pytest.mark.parametrize("penalty", [0.3, 3.0])
+def test_fit_is_ridge_regression(monkeypatch, penalty: float) -> None:
+    from sklearn.linear_model import Ridge
+
+    monkeypatch.setattr(joint_head, "_ROUNDS", 200)
+    monkeypatch.setattr(joint_head, "_TOLERANCE", 1e-12)
+    vectors, counts, targets = topics(300, 0)
+    head = JointHead.fit(vectors, counts, targets, 4, 1 / penalty)
+    centred = vectors - vectors.mean(0)
+    share = joint_head._VECTOR_SHARE
+    unit = np.sqrt(share / np.mean(np.sum(centred**2, axis=1)))
+    design = np.column_stack([centred * unit, np.sqrt(1 - share) * dense(head.ngrams.transform(counts))])
+    wanted = np.eye(4)[targets]
+    theirs = Ridge(alpha=penalty, fit_intercept=False).fit(design, wanted - wanted.mean(0))
+    expected = design @ theirs.coef_.T + wanted.mean(0)
+    scores = np.log(head.proba(vectors, counts))
+    ours, theirs = (table - table.mean(1, keepdims=True) for table in (scores, expected))
+    factor = (ours * theirs).sum() / (theirs**2).sum()
+    assert np.abs(ours - factor * theirs).max() < 2e-3 * np.abs(ours).max()
+
+
+@pytest.mark.parametrize("count", [200, 3000])
+def test_both_are_better_than_either_and_probabilities_are_honest(count: int) -> None:
+    vectors, counts, targets = topics(count, 1)
+    test_vectors, test_counts, test_targets = topics(2000, 2)
+    accuracy = {}
+    for name, columns in {"both": 8, "ngrams": 0}.items():
+        head = JointHead.fit(vectors[:, :columns], counts, targets, 4, 1.0)
+        proba = head.proba(test_vectors[:, :columns], test_counts)
+        accuracy[name] = np.mean(proba.argmax(1) == test_targets)
+        assert abs(proba.max(1).mean() - accuracy[name]) < 0.08, "as sure as it is right"
+        again = JointHead.fit(vectors[:, :columns], counts, targets, 4, 1.0)
+        assert (again.proba(test_vectors[:, :columns], test_counts) == proba).all()
+    assert accuracy["both"] > accuracy["ngrams"] + 0.1
+
+
+def test_two_texts_are_enough() -> None:
+    vectors, counts, _ = topics(2, 3)
+    proba = JointHead.fit(vectors, counts, np.array([0, 1]), 2, 1.0).proba(vectors, counts)
+    assert proba.argmax(1).tolist() == [0, 1] and np.isfinite(proba).all()
+
+
+def test_logistic_regression_in_float32_reaches_the_optimum() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(2000, 20)) @ rng.normal(size=(20, 20)) + 5  # correlated, not centred
+    targets = (vectors @ rng.normal(size=(20, 5)) / 5 + rng.gumbel(size=(2000, 5))).argmax(1)
+    quick = fit_logistic(vectors.astype(np.float32), targets, 5)
+    exact = fit_logistic(vectors, targets, 5, tolerance=1e-8, rounds=1000)
+    quick_scores, exact_scores = (vectors @ weight.T + bias for weight, bias in (quick, exact))
+    losses = [
+        np.mean(np.log(np.exp(scores - scores[np.arange(2000), targets][:, None]).sum(1)))
+        for scores in (quick_scores, exact_scores)
+    ]
+    assert abs(losses[0] - losses[1]) < 1e-4
+    assert np.mean(quick_scores.argmax(1) == exact_scores.argmax(1)) > 0.99
