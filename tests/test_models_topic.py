@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from pathlib import Path
 
@@ -91,6 +93,9 @@ def test_forms_of_input(folder: Path) -> None:
         (["体育", "体育"], "twice"),
         ({"a": "体育", "b": "体育"}, "twice"),
         (["体育", ""], "not text"),
+        (["体育", " 体育"], "twice"),
+        ({"a": "体育", 1: "财经"}, "neither all str nor all int"),
+        ({None: "体育", "b": "财经"}, "neither all str nor all int"),
         (["体育", 3], "not text"),
         ("体育", "list of label words"),
         (3, "list of label words"),
@@ -105,12 +110,12 @@ def test_bad_labels(folder: Path, labels, part: str) -> None:
 
 
 def test_bad_options(folder: Path, small_folders: Path) -> None:
-    for prompt in ("没有", "{}和{}", 3):
+    for prompt in ("没有", "{}和{}", 3, ""):
         with pytest.raises(InputError, match="prompt"):
             TopicClassifier.load(folder, prompt=prompt)
     with pytest.raises(InputError, match="training"):
         TopicClassifier.load(folder).fit(TEXTS, list("aabbcc"), method="prompt")
-    for wrong in ({"method": "forest"}, {"decider": "median"}):
+    for wrong in ({"method": "forest"}, {"features": "words"}, {"decider": "median"}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             TopicClassifier.load(folder, **wrong)
     with pytest.raises(FolderError, match="PairScorer"):
@@ -169,6 +174,8 @@ def examples(count: int = 90, seed: int = 0) -> tuple[list[str], list[str]]:
 
 FITS = [
     {"method": "linear"},
+    {"method": "linear", "features": "vectors"},
+    {"method": "linear", "features": "ngrams"},
     {"method": "reference", "decider": "prototype"},
     {"method": "reference", "decider": "nearest"},
     {"method": "reference", "decider": "knn", "neighbors": 7},
@@ -193,6 +200,9 @@ def test_fit(small_folders: Path, tmp_path: Path, model: str, options: dict) -> 
     again = TopicClassifier.load(tmp_path / "fitted")
     assert again.classes_.tolist() == topics.classes_.tolist()
     assert np.allclose(again.predict_proba(test_texts), proba, atol=1e-6)
+    for twin in (pickle.loads(pickle.dumps(topics)), copy.deepcopy(topics)):
+        assert twin.classes_.tolist() == topics.classes_.tolist()
+        assert np.allclose(twin.predict_proba(test_texts), proba, atol=1e-6)
     with pytest.raises(FolderError):
         topics.save(tmp_path / "fitted")
     (tmp_path / "fitted/topic.safetensors").unlink()
@@ -298,3 +308,52 @@ def test_score_wants_a_label_for_each_text(small_folders: Path) -> None:
     for labels in (["体育"], ["体育"] * 3, []):
         with pytest.raises(InputError, match="one label for each text"):
             topics.score(["今天", "天气"], labels)
+
+
+def test_labels_keep_their_type(folder: Path, tmp_path: Path) -> None:
+    words = {np.int64(7): "体育 ", 3: "\t新闻的"}
+    topics = TopicClassifier.load(folder, labels=words)
+    assert topics.classes_.tolist() == [7, 3] and topics.classes_.dtype.kind == "i"
+    plain = TopicClassifier.load(folder, labels=["体育", "新闻的"])
+    assert np.allclose(topics.predict_proba(TEXTS), plain.predict_proba(TEXTS), atol=1e-6)
+    assert TopicClassifier.load(folder, labels=[" 体育", "新闻的 "]).classes_.tolist() == ["体育", "新闻的"]
+    topics.save(tmp_path / "numbers")
+    again = TopicClassifier.load(tmp_path / "numbers")
+    assert again.classes_.tolist() == [7, 3]
+    assert again.predict(TEXTS).tolist() == topics.predict(TEXTS).tolist()
+
+
+def test_a_classifier_can_be_pickled_before_fit(folder: Path) -> None:
+    for topics in (
+        TopicClassifier(folder, C=0.5),
+        TopicClassifier.load(folder, labels=["体育", "新闻的"], calibrate=True),
+    ):
+        for twin in (pickle.loads(pickle.dumps(topics)), copy.deepcopy(topics)):
+            assert twin.get_params() == topics.get_params()
+            assert np.allclose(twin.predict_proba(TEXTS), topics.predict_proba(TEXTS), atol=1e-6)
+
+
+def test_ngrams_need_no_encoder_and_read_whole_windows(folder: Path, monkeypatch) -> None:
+    texts, labels = examples()
+    topics = TopicClassifier.load(folder, features="ngrams").fit(texts, labels)
+    monkeypatch.setattr(TopicClassifier, "_vector_engine", lambda self: pytest.fail("an encoder was built"))
+    late = ["怎么改密码" + "，" * 60 + "今天天气很好"]
+    with pytest.warns(TruncationWarning):
+        cut = topics.predict_proba(late)
+    assert topics.predict(late[0][:5]) == "密码"
+    whole = topics.predict_proba(late, truncate="window")
+    weather = topics.classes_.tolist().index("天气")
+    assert whole[0, weather] > cut[0, weather]
+
+
+def test_a_repeated_text_counts_as_often_as_it_is_there(folder: Path) -> None:
+    texts, labels = examples(30)
+    texts, labels = texts + texts[:10], labels + labels[:10]
+    order = np.random.default_rng(1).permutation(len(texts))
+    one = TopicClassifier.load(folder).fit(texts, labels)
+    two = TopicClassifier.load(folder).fit([texts[i] for i in order], [labels[i] for i in order])
+    # The factor of the scores is chosen on other rows, the order of the classes' scores is not.
+    one_scores, two_scores = one.decision_function(TEXTS), two.decision_function(TEXTS)
+    scale = np.ptp(one_scores, axis=1) / np.ptp(two_scores, axis=1)
+    assert np.allclose(scale, scale[0], rtol=0.02)
+    assert one.predict(TEXTS).tolist() == two.predict(TEXTS).tolist()

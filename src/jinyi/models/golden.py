@@ -12,7 +12,7 @@ from jinyi.models.common import GOLDEN_TEXTS
 from jinyi.models.pair_scorer import PairScorer
 from jinyi.models.sentence_encoder import golden_vectors
 from jinyi.models.source import Source
-from jinyi.models.topic_classifier import DEFAULT_PROMPT, label_log_probs, word_ids
+from jinyi.models.zero_shot import DEFAULT_PROMPT, label_log_probs, word_ids
 from jinyi.runtime import Head
 
 PAIRS = (

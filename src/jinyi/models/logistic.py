@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+Objective = Callable[[FloatArray], tuple[float, FloatArray, float]]
 _MEMORY = 10  # pairs of differences kept by L-BFGS
+_FLOAT32_FROM = 1e-6  # tolerances from here on are far above the rounding of float32 products
 
 
 def fit_logistic(
@@ -24,7 +26,11 @@ def fit_logistic(
     tolerance: float = 1e-4,
     rounds: int = 200,
 ) -> tuple[FloatArray, FloatArray]:
-    """Fit by L-BFGS (Liu and Nocedal 1989).
+    """Fit by L-BFGS (Liu and Nocedal 1989) in coordinates in which the objective is nearly round.
+
+    The Hessian is close to a multiple of the covariance of X plus the penalty, in every class; weights are searched
+    along its eigenvectors, each in units of its curvature. Ten rounds then come as far as a hundred in plain
+    coordinates. Products with X are in float32 unless `tolerance` asks for more; sums are in float64.
 
     Args:
         X: float [n, d].
@@ -37,41 +43,52 @@ def fit_logistic(
     Returns:
         weights float64 [classes, d] and bias float64 [classes]; scores are `X @ weights.T + bias`.
     """
+    kind = np.float32 if tolerance >= _FLOAT32_FROM else np.float64
     vectors = np.asarray(X, np.float64)
+    mean = vectors.mean(axis=0)
+    vectors = np.ascontiguousarray(vectors - mean, kind)  # the bias is free, so this changes it alone
     rows, width = vectors.shape
-    targets = np.zeros((rows, classes))
-    targets[np.arange(rows), np.asarray(y)] = 1.0
+    decay = 1.0 / (C * rows)
+    targets = np.asarray(y)
+    own = np.arange(rows), targets
+    curvature, axes = np.linalg.eigh((vectors.T @ vectors).astype(np.float64) / rows)
+    axes /= np.sqrt(np.maximum(curvature, 0.0) / classes + decay)
 
-    def objective(flat: FloatArray) -> tuple[float, FloatArray]:
-        weights = flat.reshape(classes, width + 1)
-        logits = vectors @ weights[:, :width].T + weights[:, width]
+    def unfold(flat: FloatArray) -> tuple[FloatArray, FloatArray]:
+        place = flat.reshape(classes, width + 1)
+        return place[:, :width] @ axes.T, place[:, width] * np.sqrt(classes)
+
+    def objective(flat: FloatArray) -> tuple[float, FloatArray, float]:
+        weights, bias = unfold(flat)
+        logits = vectors @ weights.T.astype(kind) + bias.astype(kind)
         logits -= logits.max(axis=1, keepdims=True)
-        logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        residual = (np.exp(logs) - targets) / rows
-        slope = np.empty_like(weights)
-        slope[:, :width] = residual.T @ vectors + weights[:, :width] / (C * rows)
-        slope[:, width] = residual.sum(axis=0)
-        loss = -np.sum(targets * logs) / rows + 0.5 * np.sum(weights[:, :width] ** 2) / (C * rows)
-        return float(loss), slope.ravel()
+        chosen = logits[own].sum(dtype=np.float64)
+        residual = np.exp(logits, out=logits)
+        total = residual.sum(axis=1, keepdims=True)
+        loss = (np.log(total).sum(dtype=np.float64) - chosen) / rows + 0.5 * decay * np.sum(weights**2)
+        residual /= total
+        residual[own] -= 1.0
+        slope = (residual.T @ vectors).astype(np.float64) / rows + decay * weights
+        bias_slope = residual.sum(axis=0, dtype=np.float64) / rows
+        steepest = max(np.abs(slope).max(), np.abs(bias_slope).max())
+        scaled = np.column_stack([slope @ axes, bias_slope * np.sqrt(classes)])
+        return float(loss), scaled.ravel(), float(steepest)
 
-    best = _minimise(objective, np.zeros(classes * (width + 1)), tolerance, rounds).reshape(
-        classes, width + 1
-    )
-    return best[:, :width].copy(), best[:, width].copy()
+    best = _minimise(objective, np.zeros(classes * (width + 1)), tolerance, rounds)
+    weights, bias = unfold(best)
+    return weights, bias - weights @ mean
 
 
-def _minimise(
-    objective: Callable[[FloatArray], tuple[float, FloatArray]],
-    start: FloatArray,
-    tolerance: float,
-    rounds: int,
-) -> FloatArray:
-    """Minimise a smooth convex function by L-BFGS with backtracking (Armijo) line search."""
+def _minimise(objective: Objective, start: FloatArray, tolerance: float, rounds: int) -> FloatArray:
+    """Minimise a smooth convex function by L-BFGS with backtracking (Armijo) line search.
+
+    `objective` returns the value, the gradient, and what must fall to `tolerance`.
+    """
     place = start
-    loss, slope = objective(place)
+    loss, slope, steepest = objective(place)
     steps: list[tuple[FloatArray, FloatArray, float]] = []
     for _ in range(rounds):
-        if np.abs(slope).max() <= tolerance:
+        if steepest <= tolerance:
             break
         direction = -slope
         passed: list[float] = []
@@ -87,7 +104,7 @@ def _minimise(
         length = 1.0
         while True:
             candidate = place + length * direction
-            new_loss, new_slope = objective(candidate)
+            new_loss, new_slope, steepest = objective(candidate)
             if new_loss <= loss + 1e-4 * length * descent or length < 1e-10:
                 break
             length /= 2

@@ -1,26 +1,22 @@
-"""Topic classification: zero-shot by scoring label words in a prompt, or fitted on a few labelled texts."""
+"""Topic classification: zero-shot by scoring label words in a prompt, or fitted on labelled texts."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jinyi.batches import make_batches
+from jinyi.arguments import whole_number
+from jinyi.batches import deduplicate
 from jinyi.errors import FolderError, InputError, NotFittedError, shorten
-from jinyi.folder import MANIFEST, RECORD, Golden, StagedFolder, TensorMap
-from jinyi.folder.tensors import read_header
 from jinyi.models.common import (
     FloatArray,
-    Source,
     as_list,
     as_texts,
-    check_golden,
     check_truncate,
     compute_once,
     merge_windows,
@@ -29,36 +25,40 @@ from jinyi.models.common import (
     warn_cut,
 )
 from jinyi.models.heads import DECIDERS, LinearHead, ReferenceHead, softmax
+from jinyi.models.joint_head import FEATURES, JointHead
+from jinyi.models.labels import Labels, class_numbers, label_words
+from jinyi.models.ngrams import SparseRows, count_ngrams, stack
+from jinyi.models.source import Source
+from jinyi.models.topic_folder import TopicHead, read_head, write_topic
+from jinyi.models.zero_shot import DEFAULT_PROMPT, ZeroShot
 from jinyi.runtime import Engine, Head
 from jinyi.tokens import TruncateMode, TruncationReport
 
-DEFAULT_PROMPT = "下面是一则关于{}的新闻："
 METHODS = ("linear", "reference")
-_FITTED_FILE = "topic.safetensors"
-_EMPTY = "。"  # stands for "no text" in contextual calibration
-Labels = Sequence[str] | Mapping[str, str]
 
 
 class TopicClassifier:
     """Assigns a topic to each text.
 
     Without training, each label's word is put into a prompt in front of the text and the language model says how
-    well it fits there (zero-shot; TCBert, Han et al. 2022; label words may have any length). After `fit`, sentence
-    vectors and labelled examples decide. Conventions are scikit-learn's; open one with `TopicClassifier.load`.
+    well it fits there (zero-shot; TCBert, Han et al. 2022; label words may have any length). After `fit`, labelled
+    examples decide. A classifier can be copied and pickled; a pickle holds the folder's name or path and what was
+    fitted, no weights of the encoder. Conventions are scikit-learn's; open one with `TopicClassifier.load`.
 
     Args:
         model: None for the shipped model, a name (`jinyi models list`) or a folder.
-        labels: label words, or {label: word} where the word in the prompt differs from the label; None takes the
-            model's own.
+        labels: label words, or {label: word} where the word in the prompt differs from the label, all str or all
+            int; None takes the model's own.
         prompt: what comes before the text, {} for the word; "{text}" in it puts the text there. None takes the
             model's own.
-        method: how `fit` learns. "linear": multinomial logistic regression on sentence vectors; "reference":
-            comparison with the labelled vectors.
+        method: how `fit` learns. "linear": a linear model; "reference": comparison with the labelled vectors.
+        features: for "linear", what it sees: "vectors" of sentences (multinomial logistic regression), "ngrams",
+            the tokens and pairs of neighbouring tokens by TF-IDF, or "both" (regularised least squares).
         decider: for "reference": "prototype" (class means), "nearest" (the single nearest) or "knn".
         neighbors: for "knn".
         whitening: for "reference": whiten the vectors (see `Whitening`) to so many dimensions, fitted on the training
             texts, which must be more; None does not.
-        C: for "linear": inverse strength of the penalty on the weights.
+        C: for "linear": inverse strength of the penalty on the weights; noisy labels want less, clean ones more.
         calibrate: zero-shot: subtract each label's score on a text without content (contextual calibration, Zhao et
             al. 2021), which removes the preference for frequent words.
         precision: "float32", "bfloat16", "int8", or "auto" for float32.
@@ -80,6 +80,7 @@ class TopicClassifier:
         labels: Labels | None = None,
         prompt: str | None = None,
         method: str = "linear",
+        features: str = "both",
         decider: str = "prototype",
         neighbors: int = 5,
         whitening: int | None = None,
@@ -93,6 +94,7 @@ class TopicClassifier:
         self.labels = labels
         self.prompt = prompt
         self.method = method
+        self.features = features
         self.decider = decider
         self.neighbors = neighbors
         self.whitening = whitening
@@ -193,39 +195,25 @@ class TopicClassifier:
             self.method = method
         self._check_method()
         texts, _ = as_texts(as_list(X, "texts"))
-        given = as_list(y, "labels")
-        for row, label in enumerate(given):
-            if label is None or label != label:
-                raise InputError(
-                    found=f"{label}, a missing label",
-                    expected="a label for each text",
-                    fix="Drop the row or fill in its label.",
-                    where=f"row {row}",
-                )
-        if len({isinstance(label, str) for label in given}) > 1:
-            raise InputError(
-                found="labels of which some are text and some are not",
-                expected="all str, or all int",
-                fix="Pass [str(label) for label in labels].",
-            )
-        labels = np.asarray(given)
-        if len(labels) != len(texts) or labels.ndim != 1:
-            raise InputError(
-                found=f"{len(texts)} texts and labels of shape {labels.shape}",
-                expected="one label for each text",
-                fix="Check that both come from the same rows.",
-            )
-        classes, targets = np.unique(labels, return_inverse=True)
-        if len(classes) < 2:
-            raise InputError(
-                found=f"{len(classes)} class in {len(texts)} texts",
-                expected="at least two classes",
-                fix="Add texts with other labels.",
-            )
-        vectors, report = self._vectors(texts, "warn", None)
-        warn_cut(report, "warn", self._open().folder.max_length)
-        if self.method == "linear":
-            self._head: LinearHead | ReferenceHead = LinearHead.fit(vectors, targets, len(classes), self.C)
+        classes, targets = class_numbers(y, len(texts))
+        source = self._open()
+        linear = self.method == "linear"
+        features = self.features if linear else "vectors"
+        parts: list[SparseRows] = []
+
+        def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
+            vectors, counts, report = self._inputs(part, "report", features)
+            parts.append(counts)
+            return vectors, report
+
+        width = source.folder.vector_size if features != "ngrams" else 0
+        vectors, report = self._compute(texts, width, compute, "warn", None)
+        warn_cut(report, "warn", source.folder.max_length)
+        if linear and features == "vectors":
+            self._head: TopicHead = LinearHead.fit(vectors, targets, len(classes), self.C)
+        elif linear:
+            counts = stack(parts).take(deduplicate(texts)[1])
+            self._head = JointHead.fit(vectors, counts, targets, len(classes), self.C)
         else:
             self._head = ReferenceHead.fit(
                 vectors,
@@ -254,29 +242,18 @@ class TopicClassifier:
         folder = self._open().folder
         state: dict[str, Any] = {"calibrate": self.calibrate}
         if self._words:
-            state |= {"words": self._words, "prompt": self._prompt}
+            # Pairs, for JSON makes every key of an object text.
+            state |= {"words": list(self._words.items()), "prompt": self._prompt}
         head = getattr(self, "_head", None)
         if head is not None:
             state["fitted"] = {
                 "method": self.method,
+                "features": self.features,
                 "classes": self.classes_.tolist(),
                 "decider": self.decider,
                 "neighbors": self.neighbors,
             }
-        record = {"format": 1, "task": folder.task, **folder.record, "topic": state}
-        with StagedFolder(path, overwrite=overwrite) as stage:
-            for file in sorted(entry for entry in folder.path.rglob("*") if entry.is_file()):
-                name = file.relative_to(folder.path).as_posix()
-                if name not in (RECORD, MANIFEST, _FITTED_FILE):
-                    stage.link(file, name, None)
-            if head is not None:
-                from safetensors.numpy import save
-
-                stage.put(
-                    _FITTED_FILE, save({key: np.ascontiguousarray(v) for key, v in head.arrays().items()})
-                )
-            stage.put(RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
-        return stage.target
+        return write_topic(path, folder, state, head, overwrite=overwrite)
 
     @property
     def path(self) -> Path:
@@ -286,7 +263,7 @@ class TopicClassifier:
     def info(self) -> dict[str, Any]:
         """Return what runs where: device, precision, threads, streams and why."""
         self._open()
-        engine = self._label_engine or self._vector_engine()
+        engine = self._zero_shot.engine if self._zero_shot else self._class_engine or self._vector_engine()
         return engine.info()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -334,12 +311,13 @@ class TopicClassifier:
             )
         saved = folder.record.get("topic") or {}
         self._vectors_by: Engine | None = None
-        self._label_engine: Engine | None = None
-        self._words: dict[str, str] = {}
-        own = saved.get("words") or dict(zip(folder.labels, folder.labels, strict=True))
+        self._class_engine: Engine | None = None
+        self._zero_shot: ZeroShot | None = None
+        self._words: dict[Any, str] = {}
+        own = dict(saved.get("words") or zip(folder.labels, folder.labels, strict=True))
         if folder.task in ("topic", "mlm"):
             self._prompt = self._choose_prompt(source, saved)
-            self._words = own if self.labels is None else _words(self.labels)
+            self._words = own if self.labels is None else label_words(self.labels)
         elif self.labels is not None:
             raise InputError(
                 found=f"label words for a model of task {folder.task!r}",
@@ -353,61 +331,25 @@ class TopicClassifier:
                 where="labels",
             )
         elif folder.task == "classes":
-            self._label_engine = source.engine(Head("classes"))
+            self._class_engine = source.engine(Head("classes"))
             self.classes_ = np.asarray(folder.labels)
-        self._source = source
         if self._words:
-            self._open_labels(source)
+            words = list(self._words.values())
+            self._zero_shot = ZeroShot(source, words, self._prompt, calibrate=self.calibrate)
+            self.classes_ = np.asarray(list(self._words))
         if saved.get("fitted") and self.labels is None:
-            self._restore(saved["fitted"])
+            fitted = saved["fitted"]
+            self._head = read_head(folder, fitted)
+            self.method = str(fitted["method"])
+            self.features = str(fitted.get("features", "vectors"))
+            self.classes_ = np.asarray(fitted["classes"])
+        self._source = source
         return source
-
-    def _open_labels(self, source: Source) -> None:
-        golden = source.folder.golden
-        words = list(self._words.values())
-        checked = list(golden.labels) if golden is not None and golden.kind == "log_probs" else []
-        ids = {word: word_ids(source, word) for word in [*words, *checked]}
-        known = np.unique(np.concatenate([np.asarray(value, np.int64) for value in ids.values()]))
-        columns = {word: np.searchsorted(known, value) for word, value in ids.items()}
-        # Words of one length share the normaliser at every mask, which then cancels between labels.
-        lengths = {len(value) for value in ids.values()}
-        head = Head("mlm", label_ids=known, log_normalizer=len(lengths) > 1 or bool(checked))
-        engine = self._label_engine = source.engine(head)
-        self.classes_ = np.asarray(list(self._words))
-        self._columns = [columns[word] for word in words]
-        self._baseline: FloatArray | None = None
-
-        def log_probs(golden: Golden) -> FloatArray:
-            texts = [str(text) for text in golden.inputs]
-            chosen = [columns[word] for word in golden.labels]
-            return label_log_probs(source, engine, texts, chosen, golden.prompt or self._prompt, "report")[0]
-
-        check_golden(source, engine, log_probs, "log_probs")
-        if self.calibrate:
-            self._baseline = label_log_probs(source, engine, [_EMPTY], self._columns, self._prompt, "report")[
-                0
-            ]
-
-    def _restore(self, fitted: Mapping[str, Any]) -> None:
-        file = self._source.folder.path / _FITTED_FILE
-        if not file.is_file():
-            raise FolderError(
-                found=f"no {_FITTED_FILE}",
-                expected="what fit learnt, as jinyi.json says",
-                fix="Copy the whole folder again.",
-                where=str(file.parent),
-            )
-        arrays = TensorMap(read_header(file))
-        self.method = str(fitted["method"])
-        kind = LinearHead if self.method == "linear" else ReferenceHead
-        settings = {**fitted, "classes": len(fitted["classes"])}
-        self._head = kind.from_arrays({name: np.asarray(arrays[name]) for name in arrays}, settings)
-        self.classes_ = np.asarray(fitted["classes"])
 
     def _choose_prompt(self, source: Source, saved: Mapping[str, Any]) -> str:
         folder = source.folder
         default = folder.prompts.get(folder.default_prompt_name or "")
-        prompt = self.prompt or saved.get("prompt") or default or DEFAULT_PROMPT
+        prompt = saved.get("prompt") or default or DEFAULT_PROMPT if self.prompt is None else self.prompt
         if not isinstance(prompt, str) or prompt.count("{}") != 1:
             raise InputError(
                 found=shorten(prompt),
@@ -425,7 +367,11 @@ class TopicClassifier:
                 fix="Fine-tuning the encoder on a prompt belongs to training, which this version does not have yet.",
                 where="method",
             )
-        for name, value, known in (("method", self.method, METHODS), ("decider", self.decider, DECIDERS)):
+        for name, value, known in (
+            ("method", self.method, METHODS),
+            ("features", self.features, FEATURES),
+            ("decider", self.decider, DECIDERS),
+        ):
             if value not in known:
                 raise InputError(
                     found=shorten(value),
@@ -437,13 +383,7 @@ class TopicClassifier:
             raise InputError(
                 found=shorten(self.C), expected="a number above 0", fix="Leave it out.", where="C"
             )
-        if not isinstance(self.neighbors, (int, np.integer)) or self.neighbors < 1:
-            raise InputError(
-                found=shorten(self.neighbors),
-                expected="a whole number from 1",
-                fix="Leave it out.",
-                where="neighbors",
-            )
+        whole_number(self.neighbors, "neighbors", fix="Leave it out.")
 
     def _proba(
         self, X: str | Iterable[str], truncate: str, show_progress: bool | None
@@ -451,11 +391,7 @@ class TopicClassifier:
         source = self._open()
         check_truncate(truncate)
         texts, single = as_texts(X)
-        if hasattr(self, "_head"):
-            vectors, report = self._vectors(texts, truncate, show_progress)
-            return self._head.proba(vectors), report, single
-        engine = self._label_engine
-        if engine is None:
+        if not hasattr(self, "classes_"):
             raise NotFittedError(
                 found="neither labels nor training examples",
                 expected="label words for a language model, or a fitted classifier",
@@ -465,15 +401,28 @@ class TopicClassifier:
         mode: TruncateMode = "window" if truncate == "window" else "report"
 
         def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            if source.folder.task == "classes":
-                encoded = source.tokenizer.encode(part, max_length=source.folder.max_length, truncate=mode)
-                logits = run_rows(engine, encoded, source.tokenizer.pad_id)
-                return softmax(merge_windows(logits, encoded, len(part))), encoded.report
-            scores, report = label_log_probs(source, engine, part, self._columns, self._prompt, mode)
-            return softmax(scores if self._baseline is None else scores - self._baseline), report
+            return self._proba_of(part, mode)
 
         proba, report = self._compute(texts, len(self.classes_), compute, truncate, show_progress)
         return proba, report, single
+
+    def _proba_of(self, part: list[str], mode: TruncateMode) -> tuple[FloatArray, TruncationReport]:
+        """Return class probabilities of distinct texts, float32 [n, classes], and what was cut."""
+        head = getattr(self, "_head", None)
+        if isinstance(head, JointHead):
+            features = "both" if len(head.vector_weight) else "ngrams"
+            vectors, counts, report = self._inputs(part, mode, features)
+            return head.proba(vectors, counts), report
+        if head is not None:
+            vectors, _, report = self._inputs(part, mode, "vectors")
+            return head.proba(vectors), report
+        if self._zero_shot is not None:
+            return self._zero_shot.proba(part, mode)
+        assert self._class_engine is not None  # noqa: S101 - `classes_` comes from one of these
+        source = self._source
+        encoded = source.tokenizer.encode(part, max_length=source.folder.max_length, truncate=mode)
+        logits = run_rows(self._class_engine, encoded, source.tokenizer.pad_id)
+        return softmax(merge_windows(logits, encoded, len(part))), encoded.report
 
     def _vector_engine(self) -> Engine:
         if self._vectors_by is None:
@@ -484,19 +433,18 @@ class TopicClassifier:
             )
         return self._vectors_by
 
-    def _vectors(
-        self, texts: list[str], truncate: str, show_progress: bool | None
-    ) -> tuple[FloatArray, TruncationReport]:
-        source = self._open()
-        engine = self._vector_engine()
-        mode: TruncateMode = "window" if truncate == "window" else "report"
-
-        def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            encoded = source.tokenizer.encode(part, max_length=source.folder.max_length, truncate=mode)
-            vectors = merge_windows(run_rows(engine, encoded, source.tokenizer.pad_id), encoded, len(part))
-            return normalise_rows(vectors), encoded.report
-
-        return self._compute(texts, source.folder.vector_size, compute, truncate, show_progress)
+    def _inputs(
+        self, part: list[str], mode: TruncateMode, features: str
+    ) -> tuple[FloatArray, SparseRows, TruncationReport]:
+        """Return what a fitted head sees of texts, both from the same ids; without columns what is not asked for."""
+        tokenizer = self._source.tokenizer
+        encoded = tokenizer.encode(part, max_length=self._source.folder.max_length, truncate=mode)
+        vectors = np.empty((len(part), 0), np.float32)
+        if features != "ngrams":
+            rows = run_rows(self._vector_engine(), encoded, tokenizer.pad_id)
+            vectors = normalise_rows(merge_windows(rows, encoded, len(part)))
+        ids, owners = ([], np.empty(0, np.int64)) if features == "vectors" else (encoded.ids, encoded.owners)
+        return vectors, count_ngrams(ids, owners, len(part), tokenizer.vocab_size), encoded.report
 
     def _compute(
         self, texts: list[str], width: int, compute: Any, truncate: str, show_progress: bool | None
@@ -517,6 +465,7 @@ _PARAMETERS = (
     "labels",
     "prompt",
     "method",
+    "features",
     "decider",
     "neighbors",
     "whitening",
@@ -526,89 +475,3 @@ _PARAMETERS = (
     "threads",
     "device",
 )
-
-
-def _words(labels: Labels) -> dict[str, str]:
-    """Return {label: word}, checked."""
-    if isinstance(labels, str) or not isinstance(labels, (Mapping, Iterable)):
-        raise InputError(
-            found=shorten(labels),
-            expected='a list of label words such as ["体育", "财经"], or {label: word}',
-            fix="Pass a list.",
-            where="labels",
-        )
-    given = list(labels.values()) if isinstance(labels, Mapping) else as_list(labels, "labels")
-    problem = ""
-    if any(not isinstance(word, str) or not word.strip() for word in given):
-        problem = "a label word that is not text"
-    elif len(set(given)) < len(given):
-        problem = "a label word twice"
-    elif len(given) < 2:
-        problem = "too few labels"
-    if problem:
-        raise InputError(
-            found=f"{problem} in {shorten(given, 80)}",
-            expected="at least two different words",
-            fix="Correct the labels.",
-            where="labels",
-        )
-    return dict(labels) if isinstance(labels, Mapping) else {word: word for word in given}
-
-
-def word_ids(source: Source, word: str) -> list[int]:
-    """Return the token ids of a label word.
-
-    Raises:
-        InputError: a character of it is not in the vocabulary.
-    """
-    ids: list[int] = source.tokenizer.ids_of_word(word)
-    if not ids or source.tokenizer.unk_id in ids:
-        raise InputError(
-            found=f"label word {word!r} with characters outside this model's vocabulary",
-            expected="words made of known characters",
-            fix='Choose another word for the label: labels={"label": "word"}.',
-            where="labels",
-        )
-    return ids
-
-
-def label_log_probs(
-    source: Source,
-    engine: Engine,
-    texts: list[str],
-    columns: list[npt.NDArray[np.int64]],
-    prompt: str,
-    mode: TruncateMode,
-) -> tuple[FloatArray, TruncationReport]:
-    """Return how well each label word fits into the prompt before each text; one run for each length of words.
-
-    Args:
-        source: the model.
-        engine: its engine with an "mlm" head; without `log_normalizer` the values of words of one length are off by
-            the same amount.
-        texts: the texts.
-        columns: for each word, the columns of its tokens in the engine's output.
-        prompt: with {} for the word.
-        mode: "report" or "window".
-
-    Returns:
-        mean log-probability per token, float32 [n, words], and what was cut.
-    """
-    result = np.empty((len(texts), len(columns)), np.float32)
-    report = TruncationReport(len(texts), np.empty(0, np.int64), np.empty(0, np.int64))
-    for length in sorted({len(column) for column in columns}):
-        chosen = [place for place, column in enumerate(columns) if len(column) == length]
-        at = np.asarray([columns[place] for place in chosen])
-        encoded = source.tokenizer.encode_prompt(
-            texts, prompt, n_masks=length, max_length=source.folder.max_length, truncate=mode
-        )
-        scores = np.empty((len(encoded.ids), len(chosen)), np.float32)
-        for batch, output in engine.run(make_batches(encoded, pad_id=source.tokenizer.pad_id)):
-            logits, normaliser = output if isinstance(output, tuple) else (output, None)
-            summed = np.sum([logits[:, mask, at[:, mask]] for mask in range(length)], axis=0)
-            if normaliser is not None:
-                summed = summed - normaliser.sum(axis=1, keepdims=True)
-            scores[batch.rows] = summed / length
-        result[:, chosen] = merge_windows(scores, encoded, len(texts))
-        report = encoded.report  # the longest word leaves the least room for the text
-    return result, report

@@ -1,0 +1,124 @@
+"""Zero-shot topics: the label's word in a prompt before the text, and how well the language model likes it there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from jinyi.batches import make_batches
+from jinyi.errors import InputError
+from jinyi.folder import Golden
+from jinyi.models.common import FloatArray, check_golden, merge_windows
+from jinyi.models.heads import softmax
+from jinyi.models.source import Source
+from jinyi.runtime import Engine, Head
+from jinyi.tokens import TruncateMode, TruncationReport
+
+DEFAULT_PROMPT = "下面是一则关于{}的新闻："
+_EMPTY = "。"  # stands for "no text" in contextual calibration
+
+
+class ZeroShot:
+    """Scores of label words in a prompt (TCBert, Han et al. 2022).
+
+    Args:
+        source: a model with a language model's head.
+        words: the label words, of any length.
+        prompt: with {} for the word.
+        calibrate: subtract each word's score on a text without content (contextual calibration, Zhao et al. 2021).
+
+    Raises:
+        InputError: a word has characters outside the vocabulary.
+        FolderError: the folder's golden sentences come out differently.
+    """
+
+    def __init__(self, source: Source, words: Sequence[str], prompt: str, *, calibrate: bool) -> None:
+        golden = source.folder.golden
+        checked = list(golden.labels) if golden is not None and golden.kind == "log_probs" else []
+        ids = {word: word_ids(source, word) for word in [*words, *checked]}
+        known = np.unique(np.concatenate([np.asarray(value, np.int64) for value in ids.values()]))
+        columns = {word: np.searchsorted(known, value) for word, value in ids.items()}
+        # Words of one length share the normaliser at every mask, which then cancels between labels.
+        lengths = {len(value) for value in ids.values()}
+        head = Head("mlm", label_ids=known, log_normalizer=len(lengths) > 1 or bool(checked))
+        self.engine = source.engine(head)
+        self._source = source
+        self._prompt = prompt
+        self._columns = [columns[word] for word in words]
+
+        def log_probs(golden: Golden) -> FloatArray:
+            texts = [str(text) for text in golden.inputs]
+            chosen = [columns[word] for word in golden.labels]
+            return label_log_probs(source, self.engine, texts, chosen, golden.prompt or prompt, "report")[0]
+
+        check_golden(source, self.engine, log_probs, "log_probs")
+        self._baseline = self._scores([_EMPTY], "report")[0] if calibrate else np.float32(0.0)
+
+    def proba(self, texts: list[str], mode: TruncateMode) -> tuple[FloatArray, TruncationReport]:
+        """Return the probability of each label, float32 [n, labels], and what was cut."""
+        scores, report = self._scores(texts, mode)
+        return softmax(scores - self._baseline), report
+
+    def _scores(self, texts: list[str], mode: TruncateMode) -> tuple[FloatArray, TruncationReport]:
+        return label_log_probs(self._source, self.engine, texts, self._columns, self._prompt, mode)
+
+
+def word_ids(source: Source, word: str) -> list[int]:
+    """Return the token ids of a label word.
+
+    Raises:
+        InputError: a character of it is not in the vocabulary.
+    """
+    ids: list[int] = source.tokenizer.ids_of_word(word)
+    if not ids or source.tokenizer.unk_id in ids:
+        raise InputError(
+            found=f"label word {word!r} with characters outside this model's vocabulary",
+            expected="words made of known characters",
+            fix='Choose another word for the label: labels={"label": "word"}.',
+            where="labels",
+        )
+    return ids
+
+
+def label_log_probs(
+    source: Source,
+    engine: Engine,
+    texts: list[str],
+    columns: list[npt.NDArray[np.int64]],
+    prompt: str,
+    mode: TruncateMode,
+) -> tuple[FloatArray, TruncationReport]:
+    """Return how well each label word fits into the prompt before each text; one run for each length of words.
+
+    Args:
+        source: the model.
+        engine: its engine with an "mlm" head; without `log_normalizer` the values of words of one length are off by
+            the same amount.
+        texts: the texts.
+        columns: for each word, the columns of its tokens in the engine's output.
+        prompt: with {} for the word.
+        mode: "report" or "window".
+
+    Returns:
+        mean log-probability per token, float32 [n, words], and what was cut.
+    """
+    result = np.empty((len(texts), len(columns)), np.float32)
+    report = TruncationReport(len(texts), np.empty(0, np.int64), np.empty(0, np.int64))
+    for length in sorted({len(column) for column in columns}):
+        chosen = [place for place, column in enumerate(columns) if len(column) == length]
+        at = np.asarray([columns[place] for place in chosen])
+        encoded = source.tokenizer.encode_prompt(
+            texts, prompt, n_masks=length, max_length=source.folder.max_length, truncate=mode
+        )
+        scores = np.empty((len(encoded.ids), len(chosen)), np.float32)
+        for batch, output in engine.run(make_batches(encoded, pad_id=source.tokenizer.pad_id)):
+            logits, normaliser = output if isinstance(output, tuple) else (output, None)
+            summed = np.sum([logits[:, mask, at[:, mask]] for mask in range(length)], axis=0)
+            if normaliser is not None:
+                summed = summed - normaliser.sum(axis=1, keepdims=True)
+            scores[batch.rows] = summed / length
+        result[:, chosen] = merge_windows(scores, encoded, len(texts))
+        report = encoded.report  # the longest word leaves the least room for the text
+    return result, report
