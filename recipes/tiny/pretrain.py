@@ -130,9 +130,7 @@ def main() -> None:
         "--budget", type=float, default=28, help="million tokens to see, [CLS] and [SEP] included"
     )
     parser.add_argument("--resume", action="store_true", help="go on from OUTPUT")
-    parser.add_argument(
-        "--bf16", action="store_true", help="matrix products in bfloat16, where the processor has it"
-    )
+    common.add_machine(parser)
     parser.add_argument("--tokens", type=int, default=2048, help="tokens per step")
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--rate", type=float, default=0.2)
