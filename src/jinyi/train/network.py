@@ -99,7 +99,9 @@ class Network(nn.Module):
 def public_name(name: str) -> str:
     """The model folder's name of a parameter of `Network`."""
     head, _, rest = name.partition(".")
-    return {"encoder": rest, "mlm": f"cls.predictions.{rest}", "pooler": f"pooler.dense.{rest}"}.get(head, name)
+    return {"encoder": rest, "mlm": f"cls.predictions.{rest}", "pooler": f"pooler.dense.{rest}"}.get(
+        head, name
+    )
 
 
 def pool(states: list[Tensor], lengths: Tensor | None, pooling: str) -> Tensor:

@@ -234,7 +234,6 @@ class PretrainObjective:
         packing: "documents": rows of exactly `max_length` tokens, filled with the sentences of a document in their
             order and then of the next; "lines": each line a row of its own, rows of one length in a batch.
         sentence_order: also predict whether two segments of a document stand in their order (ALBERT's SOP).
-        repeat: times the corpus is passed with other masks before it is shuffled anew.
     """
 
     rate: float = 0.15
@@ -292,7 +291,6 @@ class PairObjective:
         prior: strength tau of the logit adjustment by the classes' training shares (Menon et al. 2021); 0 for none.
         order_weight, propensity: of our PCL: weight of the ordinal cost, and exponent of the inverse class share in it.
         both_orders: show (b, a) as often as (a, b). For symmetric relations only.
-        pooled: "pooler" (BERT's dense + tanh on [CLS]) or "mean" of the last layer into it.
         segments: segment ids 0/1, or all 0.
         dropout: on the pooled vector.
     """
