@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--nce", type=float, default=0.5, help="weight of the in-batch loss beside CoSENT")
+    parser.add_argument("--boost", default="", help="weights of sets, as stsb=6,pawsx=8; others keep theirs")
     parser.add_argument("--pooling", choices=("cls", "mean"), default="cls")
     parser.add_argument(
         "--keep-last", action="store_true", help="do not start the last layer as mean pooling"
@@ -123,6 +124,7 @@ def main() -> None:
         a, b = encode([p[0] for p in pairs]), encode([p[1] for p in pairs])
         train.append((name, pairs, a, b, np.array(labels, np.float32), same))
     boost = {"bq": 2.0, "lcqmc": 2.0, "stsb": 3.0, "pawsx": 3.0, "cinlid": 0.4, "atec_ccks": 0.5}
+    boost |= {name: float(value) for name, _, value in (b.partition("=") for b in args.boost.split(",") if b)}
     weights = np.array([len(labels) ** 0.5 * boost.get(name, 1.0) for name, *_, labels, _ in train])
     print(
         {name: f"{w:.3f}" for (name, *_), w in zip(train, weights / weights.sum(), strict=True)}, flush=True

@@ -62,7 +62,7 @@ SimCLUE as labelled pairs (it shares sentences with the first two).
 
 ## Limits
 
-Small, and trained for about an hour on two processor cores. It knows short, everyday Chinese best; traditional
+Small, and trained for about two hours on two processor cores. It knows short, everyday Chinese best; traditional
 characters, classical Chinese and other languages hardly at all. Its scores carry the biases of the texts above.
 """
 
