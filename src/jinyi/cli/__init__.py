@@ -9,7 +9,7 @@ import traceback
 
 import typer
 
-from jinyi.cli import classify, embed, models, score
+from jinyi.cli import classify, corpus, embed, models, score, train, vocab
 from jinyi.errors import JinyiError
 
 app = typer.Typer(
@@ -23,7 +23,10 @@ app = typer.Typer(
 app.command("score")(score.score)
 app.command("embed")(embed.embed)
 app.command("classify")(classify.classify)
+app.command("train")(train.train)
 app.add_typer(models.app, name="models")
+app.add_typer(corpus.app, name="corpus")
+app.add_typer(vocab.app, name="vocab")
 
 
 @app.callback(invoke_without_command=True)

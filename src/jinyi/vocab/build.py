@@ -1,4 +1,4 @@
-"""Vocabularies for Chinese text: build a small one from raw text, and look into it.
+"""A small vocabulary built from raw text.
 
 The vocabulary is a BERT WordPiece list whose Chinese part is single characters, as in Google's and CLUE's Chinese
 models. Following CLUE's 8K vocabulary (CLUECorpus2020, arXiv 2003.01355), pieces that BERT's pre-tokeniser can never
@@ -9,14 +9,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from jinyi.errors import InputError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SYMBOLS = "～￥℃"  # no punctuation for BERT's pre-tokeniser: they need a continuation form
@@ -104,45 +99,6 @@ def build(lines: Iterable[str], size: int = 8000, *, han: int = 5900, symbols: i
     if len(pieces) < room:
         pieces += [f"[unused{i}]" for i in range(SPARE_TOKENS + 1, SPARE_TOKENS + 1 + room - len(pieces))]
     return head + pieces
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """What a vocabulary makes of a text sample.
-
-    Attributes:
-        tokens: tokens produced, without [CLS] and [SEP].
-        characters: characters read, white space left out.
-        unknown: tokens that became [UNK].
-        missing: the characters behind most [UNK]s with their counts, most frequent first.
-    """
-
-    tokens: int
-    characters: int
-    unknown: int
-    missing: list[tuple[str, int]]
-
-    @property
-    def unknown_rate(self) -> float:
-        """Share of tokens that are [UNK]."""
-        return self.unknown / self.tokens if self.tokens else 0.0
-
-
-def inspect(tokenizer: Tokenizer, lines: Sequence[str], *, top: int = 20) -> Coverage:
-    """Report how `tokenizer` (of the `tokenizers` library) covers `lines`: token count, [UNK] rate, what is missing."""
-    unknown_id = tokenizer.token_to_id("[UNK]")
-    tokens = characters = unknown = 0
-    missing: Counter[str] = Counter()
-    for line, encoding in zip(
-        lines, tokenizer.encode_batch(list(lines), add_special_tokens=False), strict=True
-    ):
-        characters += sum(not c.isspace() for c in line)
-        tokens += len(encoding.ids)
-        for token_id, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
-            if token_id == unknown_id:
-                unknown += 1
-                missing[line[start:stop]] += 1
-    return Coverage(tokens, characters, unknown, missing.most_common(top))
 
 
 def _by_frequency(counter: Counter[str]) -> list[tuple[str, int]]:
