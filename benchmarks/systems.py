@@ -151,15 +151,15 @@ class Environment:
 
 
 class Worker:
-    """A running worker.py; see its `serve` for the requests."""
+    """A running worker.py, or another script that speaks like it; see its `serve` for the requests."""
 
-    def __init__(self, system: System, python: str, spec: Path, log: Path) -> None:
+    def __init__(self, system: System, python: str, spec: Path, log: Path, script: Path = WORKER) -> None:
         self.system = system
         self._log = log
         begin = time.perf_counter()
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [python, str(WORKER), "serve", str(spec)],
+                [python, str(script), "serve", str(spec)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

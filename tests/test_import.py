@@ -27,7 +27,7 @@ HEAVY = (
 )
 FILES = sorted(ROOT.rglob("*.py"))
 # Where PyTorch may be imported: modules that only train/ and the CUDA engine load.
-TORCH = ("runtime/torch_encoder.py", "runtime/torch_engine.py")
+TORCH = tuple(f"runtime/torch_{part}.py" for part in ("attention", "dropout", "encoder", "engine", "packing"))
 
 
 def imports_of(path: Path) -> list[tuple[str, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def train(
                 show_plan(found)
             return
         place = folder or Path("runs") / plan.name
-        result = run(plan, build_task(plan), folder=place, resume=resume, progress=not as_json)
+        result = run(plan, build_task(plan), folder=place, resume=resume, progress=False if as_json else None)
         if main and as_json:
             print_json(
                 {**dataclasses.asdict(result), "folder": str(result.folder), "model": _text(result.model)}
@@ -143,11 +144,12 @@ def readable_time(seconds: float) -> str:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Warnings as lines for people, each once."""
+    """Warnings as lines for people, each once, from the first process alone."""
     told = set()
+    main = os.environ.get("RANK", "0") == "0"
 
     def tell(message: Warning | str, *_: Any, **__: Any) -> None:
-        if str(message) not in told:
+        if main and str(message) not in told:
             told.add(str(message))
             print_note(f"note: {message}")
 

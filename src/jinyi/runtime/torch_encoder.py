@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from jinyi.runtime.torch_attention import attend as attend
+from jinyi.runtime.torch_attention import attend_packed
+from jinyi.runtime.torch_dropout import add_dropped, dropout
+from jinyi.runtime.torch_packing import Packing, collect, pays, spread
 
 if TYPE_CHECKING:
     from jinyi.config import EncoderConfig
@@ -21,29 +27,6 @@ _ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 def _norm(config: EncoderConfig) -> nn.LayerNorm:
     return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-    """Scaled dot-product attention.
-
-    Training short texts on a processor multiplies the matrices out instead of calling PyTorch's fused kernel, whose
-    backward pass is many times slower there, in bfloat16 most of all (benchmarks/attention.py).
-
-    Args:
-        query, key, value: [B, heads, L, size].
-        mask: broadcasts to [B, heads, L, L]; True = may look. None for no mask.
-        dropout: share of the attention weights that is dropped.
-
-    Returns:
-        [B, heads, L, size].
-    """
-    short = 16 if query.dtype == torch.float32 else 128
-    if query.device.type != "cpu" or not query.requires_grad or query.shape[-2] > short:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    return F.dropout(scores.softmax(-1), dropout) @ value
 
 
 def _activate(x: Tensor, name: str) -> Tensor:
@@ -68,8 +51,8 @@ class _Embeddings(nn.Module):
         types = (
             self.token_type_embeddings.weight[0] if segments is None else self.token_type_embeddings(segments)
         )
-        x = self.LayerNorm(self.word_embeddings(ids) + positions + types)
-        return F.dropout(x, self.dropout, self.training)
+        x: Tensor = self.LayerNorm(self.word_embeddings(ids) + positions + types)
+        return dropout(x, self.dropout) if self.training else x
 
 
 class _Projections(nn.Module):
@@ -101,16 +84,29 @@ class _Attention(nn.Module):
         self.heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        rows, length, width = x.shape
-        own = self.self
-        weight = torch.cat((own.query.weight, own.key.weight, own.value.weight))
-        bias = torch.cat((own.query.bias, own.key.bias, own.value.bias))
-        qkv = F.linear(x, weight, bias).view(rows, length, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        mixed = attend(query, key, value, mask, dropout)
-        return mixed.transpose(1, 2).reshape(rows, length, width)
+    def forward(self, x: Tensor, mask: Tensor | Packing | None, first: bool) -> Tensor:
+        """Mix the values of [B, L, width], or of packed [T, width]; with `first` for the rows' first tokens only."""
+        width, own = x.shape[-1], self.self
+        rate = self.dropout if self.training else 0.0
+        sides = (own.key.weight, own.value.weight), (own.key.bias, own.value.bias)
+        if first:
+            query = F.linear(first_tokens(x, mask), own.query.weight, own.query.bias)
+            key_value = F.linear(x, torch.cat(sides[0]), torch.cat(sides[1]))
+        else:
+            weight, bias = torch.cat((own.query.weight, *sides[0])), torch.cat((own.query.bias, *sides[1]))
+            query, key_value = torch.split(F.linear(x, weight, bias), [width, 2 * width], -1)
+        if isinstance(mask, Packing):
+            return attend_packed(query, key_value, mask, self.heads, rate)
+        if first and mask is not None:
+            mask = mask[..., :1, :]
+        query = torch.unflatten(query, -1, (self.heads, -1)).transpose(1, 2)
+        key, value = torch.unflatten(key_value, -1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return attend(query, key, value, mask, rate).transpose(1, 2).flatten(2)
+
+
+def first_tokens(x: Tensor, mask: Tensor | Packing | None) -> Tensor:
+    """The rows' first tokens: [B, 1, width] of [B, L, width], or [B, width] of packed [T, width]."""
+    return collect(x, mask.firsts) if isinstance(mask, Packing) else x[:, :1]
 
 
 class _Intermediate(nn.Module):
@@ -131,20 +127,22 @@ class _Layer(nn.Module):
         self.dropout = config.hidden_dropout_prob
         self.activation = config.hidden_act
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | Packing | None, first: bool) -> Tensor:
         attention = self.attention
+        inner = attention.ln(x) if self.pre_layer_norm else x
+        mixed = attention.output.dense(attention(inner, mask, first))
+        x = self._add(first_tokens(x, mask) if first else x, mixed)
         if self.pre_layer_norm:
-            x = x + self._drop(attention.output.dense(attention(attention.ln(x), mask)))
-            return x + self._drop(self.output.dense(self._inner(self.ln(x))))
-        x = attention.output.LayerNorm(x + self._drop(attention.output.dense(attention(x, mask))))
-        normed: Tensor = self.output.LayerNorm(x + self._drop(self.output.dense(self._inner(x))))
+            return self._add(x, self.output.dense(self._inner(self.ln(x))))
+        x = attention.output.LayerNorm(x)
+        normed: Tensor = self.output.LayerNorm(self._add(x, self.output.dense(self._inner(x))))
         return normed
 
     def _inner(self, x: Tensor) -> Tensor:
         return _activate(self.intermediate.dense(x), self.activation)
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+    def _add(self, x: Tensor, branch: Tensor) -> Tensor:
+        return add_dropped(x, branch, self.dropout) if self.training else x + branch
 
 
 class _Stack(nn.Module):
@@ -162,11 +160,16 @@ class TorchEncoder(nn.Module):
         config: shape; `config.pre_layer_norm` chooses MegatronBERT.
 
     Weights start as in BERT: normal with standard deviation 0.02, biases 0, layer norms 1.
+
+    Attributes:
+        checkpointing: while training, keep each layer's input only and compute the layer again backwards: less memory,
+            a third more work (Chen et al. 2016).
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpointing = False
         self.embeddings = _Embeddings(config)
         self.encoder = _Stack(config)
         self.apply(initialize)
@@ -179,25 +182,49 @@ class TorchEncoder(nn.Module):
         *,
         mask: Tensor | None = None,
         places: Tensor | None = None,
+        first: bool = False,
     ) -> list[Tensor]:
         """Run the encoder.
 
+        On a processor, a batch of which a tenth or more would be padding is computed without it, and its states are 0
+        at the padded places; elsewhere states of padding mean nothing.
+
         Args:
             ids: token ids [B, L].
-            lengths: real tokens of each row [B]; None when no row is padded.
+            lengths: real tokens of each row [B], at least 1; None when no row is padded.
             segments: segment ids [B, L]; None for all 0.
             mask: attention mask that broadcasts to [B, heads, L, L] (True = may look), instead of `lengths`;
                 block-diagonal masks let several short texts share a row.
             places: position ids [B, L]; None for 0..L-1.
+            first: compute the last layer for the rows' first tokens only, where nothing else of it is read ([CLS]):
+                most of a layer saved.
 
         Returns:
-            Hidden states [B, L, hidden]: the embeddings, then the output of each layer.
+            Hidden states [B, L, hidden]: the embeddings, then the output of each layer; the last one [B, 1, hidden]
+            with `first`.
         """
         if mask is None and lengths is not None:
+            if places is None and pays(lengths, ids.shape[1]):
+                return self._packed(ids, lengths, segments, first)
             mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[:, None, None, :]
-        states = [self.embeddings(ids, segments, places)]
+        return self._layers(self.embeddings(ids, segments, places), mask, first)
+
+    def _packed(self, ids: Tensor, lengths: Tensor, segments: Tensor | None, first: bool) -> list[Tensor]:
+        packing = Packing(lengths, ids.shape[1])
+        kinds = None if segments is None else segments.flatten()[packing.places]
+        x = self.embeddings(ids.flatten()[packing.places], kinds, packing.columns)
+        states = self._layers(x, packing, first)
+        last = [states.pop()[packing.order, None]] if first else []
+        return [spread(x, packing.places, ids.numel()).view(*ids.shape, -1) for x in states] + last
+
+    def _layers(self, x: Tensor, mask: Tensor | Packing | None, first: bool) -> list[Tensor]:
+        states = [x]
         for layer in self.encoder.layer:
-            states.append(layer(states[-1], mask))
+            arguments = (states[-1], mask, first and len(states) == len(self.encoder.layer))
+            if self.checkpointing and self.training:
+                states.append(checkpoint(layer, *arguments, use_reentrant=False))
+            else:
+                states.append(layer(*arguments))
         if self.config.pre_layer_norm:
             states[-1] = self.encoder.ln(states[-1])
         return states

@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from jinyi.config import EncoderConfig
 from jinyi.runtime.torch_encoder import MlmHead, TorchEncoder, initialize
+
+EXTRAS = "extras."
 
 
 class Network(nn.Module):
@@ -26,6 +29,10 @@ class Network(nn.Module):
         dropout: on the classifier's input.
 
     Weights start as BERT's do; `jinyi.train.start` gives them better ones.
+
+    Attributes:
+        extras: modules of training alone, such as a map between the widths of teacher and student: trained and kept in
+            checkpoints, but no part of the model folder.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class Network(nn.Module):
         self.mlm = MlmHead(config) if mlm else None
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if pooler or outputs else None
         self.classifier = nn.Linear(config.hidden_size, outputs) if outputs else None
+        self.extras = nn.ModuleDict()
         self.dropout = dropout
         for head in (self.pooler, self.classifier):
             if head is not None:
@@ -67,33 +75,41 @@ class Network(nn.Module):
         return logits
 
     def weights(self) -> dict[str, npt.NDArray[np.float32]]:
-        """All weights by the names of the model folder, float32, on the CPU."""
+        """All weights by the names of the model folder, float32, on the CPU; under FSDP every process has to ask."""
         return {
-            public_name(name): tensor.detach().float().cpu().numpy()
+            public_name(name): whole(tensor).float().cpu().numpy()
             for name, tensor in self.state_dict().items()
+            if not name.startswith(EXTRAS)
         }
 
     def load(self, weights: Mapping[str, npt.NDArray[Any]]) -> list[str]:
         """Take weights by folder names; heads the folder lacks keep their start.
 
         Returns:
-            The names of weights of this network that were not in `weights`.
+            The names of weights of this network that were not in `weights` (those of `extras` aside).
 
         Raises:
             ValueError: a weight has another shape.
         """
-        state = self.state_dict()
         missing = []
-        for name, tensor in state.items():
+        for name, tensor in self.state_dict().items():
+            if name.startswith(EXTRAS):
+                continue
             array = weights.get(public_name(name))
             if array is None:
                 missing.append(public_name(name))
             elif tuple(array.shape) != tuple(tensor.shape):
                 raise ValueError(f"{public_name(name)} is {array.shape}, expected {tuple(tensor.shape)}")
             else:
-                state[name] = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        self.load_state_dict(state)
+                # One tensor at a time: the largest models fit into memory once, not twice.
+                tensor.copy_(torch.from_numpy(np.array(array, dtype=np.float32)))
         return missing
+
+
+def whole(weight: Tensor) -> Tensor:
+    """The weight without gradient; one that FSDP shares among processes is put together, which all must ask for."""
+    tensor = weight.detach()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def public_name(name: str) -> str:

@@ -53,6 +53,7 @@ class Source:
         limit: only the first so many rows.
         prompts: for topics: prompts with {} for the label word; one is drawn for each batch.
         words: for topics: label -> label word; None takes the label itself.
+        label_words: for topics: a set of `jinyi.label_words` whose words and, where none are given, prompts are taken.
     """
 
     file: str
@@ -64,6 +65,7 @@ class Source:
     limit: int | None = None
     prompts: tuple[str, ...] = ()
     words: Mapping[str, str] | None = None
+    label_words: Literal["tnews", "csldcp", "iflytek"] | None = None
 
 
 @dataclass(frozen=True)
@@ -257,8 +259,8 @@ class ContrastiveObjective:
         infonce: weight of InfoNCE in "both".
         hard_negative_weight: added to the logit of a row's own hard negative.
         pooling: "cls", "mean" or "first_last".
-        mlp: a Linear + tanh on the pooled vector in training: "none", "train" (dropped in the finished model, as
-            unsupervised SimCSE does) or "kept" (becomes the folder's dense layer).
+        mlp: a linear layer on the pooled vector: "none", "train" (with tanh, and dropped in the finished model, as
+            unsupervised SimCSE does) or "kept" (without tanh: it becomes the folder's dense layer, a plain one).
         mlm: weight of an auxiliary masked language model loss; 0 for none.
         cache: texts computed at a time; activations of the others are computed again backwards (cached gradients), so
             that a batch may be larger than memory. None computes all at once.

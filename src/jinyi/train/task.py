@@ -33,7 +33,8 @@ class Part:
     Args:
         inputs: what `Task.loss` reads; tensors on the CPU, moved by the loop.
         weight: how much the part's loss counts, known before it is computed: rows, or masked tokens. The loop divides
-            by the sum over all parts of all processes, so the step does not depend on how it was cut.
+            by the sum over all parts of all processes, so the step does not depend on how it was cut. The loss of a
+            part of weight 0 must be finite too.
         tokens: real tokens, for the rate that is shown.
     """
 
@@ -70,8 +71,15 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def loss(self, inputs: Mapping[str, Any]) -> tuple[Tensor, dict[str, float]]:
-        """Mean loss over one part (a scalar tensor with gradient), and named numbers for the log."""
+    def loss(self, inputs: Mapping[str, Any]) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """Mean loss over one part (a scalar tensor with gradient), and named numbers for the log.
+
+        Numbers may be tensors of one element, which the loop reads after the step: nothing waits for the device.
+        """
+
+    def describe(self, step: int, share: Share, part: int) -> str:
+        """Which rows part `part` of a step holds, for error messages: files and lines where they are known."""
+        return f"part {part} of step {step + 1} on process {share.rank}"
 
     @abstractmethod
     def evaluate(self) -> dict[str, float]:

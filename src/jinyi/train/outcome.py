@@ -1,0 +1,157 @@
+"""What a run leaves: model folders with their training record, card and golden sentences."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jinyi import __version__
+from jinyi.errors import FolderError
+from jinyi.folder import write_folder
+from jinyi.folder.layout import model_card
+from jinyi.models.golden import make_golden
+from jinyi.train import reading
+from jinyi.train.recipe import Recipe
+from jinyi.train.task import Task
+
+_GOLDEN = ("embed", "pair", "topic", "mlm")
+
+
+def data_hashes(recipe: Recipe) -> dict[str, str]:
+    """SHA-256 of every file (or folder of shards) the recipe names that is there, by the name in the recipe.
+
+    Cost: the data are read once, about a second for each gigabyte.
+    """
+    root = Path(os.path.expanduser(recipe.data.folder or "."))
+    sums = {}
+    for source in (*recipe.data.train, *recipe.data.dev):
+        path = root / os.path.expanduser(source.file)
+        if path.exists():
+            sums[source.file] = _hash(path)
+    return sums
+
+
+def write_model(
+    path: Path,
+    task: Task,
+    recipe: Recipe,
+    weights: Mapping[str, Any],
+    *,
+    step: int,
+    scores: Mapping[str, float],
+    record: Mapping[str, Any],
+) -> Path:
+    """Write the network as a model folder, whole or not at all; one that is there is replaced.
+
+    Args:
+        path: folder to write.
+        task: what was trained; `Task.folder` says what kind of model it is.
+        recipe: the run.
+        weights: of the network, by the folder's names.
+        step: optimiser steps done.
+        scores: dev scores of these weights; may be empty.
+        record: what else the training record says: machine, data hashes, rows, tokens, seconds.
+
+    Raises:
+        FolderError: the disk refuses a write, or weights and task do not belong together.
+    """
+    output = recipe.output
+    training = {
+        "recipe": reading.flatten(recipe),
+        "fingerprint": reading.fingerprint(recipe),
+        "seed": recipe.seed,
+        "step": step,
+        **record,
+        "versions": versions(),
+    }
+    dev = {name: float(value) for name, value in scores.items() if np.isfinite(value)}
+    task_says = task.folder()
+    arguments: dict[str, Any] = {
+        "config": task.network.config,
+        "weights": weights,
+        "tokenizer": task.tokenizer,
+        "name": output.name or recipe.name,
+        "summary": output.summary,
+        "licence": output.licence,
+        "max_length": output.max_length,
+        "dtype": output.dtype,
+        "golden": make_golden if task_says["task"] in _GOLDEN else None,
+        "training": training,
+        "results": [{"protocol": "dev files of the recipe", "step": step, **dev}] if dev else [],
+        **task_says,
+    }
+    card = _card(arguments, recipe, training, dev)
+    return write_folder(path, **arguments, card=card, overwrite=True)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computed a run."""
+    found = {"jinyi": __version__, "python": platform.python_version()}
+    for name in ("torch", "accelerate", "numpy", "tokenizers"):
+        found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _card(
+    arguments: Mapping[str, Any], recipe: Recipe, training: Mapping[str, Any], dev: Mapping[str, float]
+) -> str:
+    """The folder's short card, and what is known of the training."""
+    config = arguments["config"]
+    record = {
+        "pooling": None,
+        "normalize": False,
+        **arguments,
+        "parameters": sum(array.size for array in arguments["weights"].values()),
+        "max_length": arguments["max_length"] or config.max_position_embeddings,
+    }
+    machine = training.get("machine", {})
+    minutes = training.get("seconds", 0.0) / 60
+    lines = [
+        model_card(record, config),
+        "## Training\n",
+        f"Made by `jinyi train` with the recipe `{recipe.name}` (task `{recipe.task}`), fingerprint "
+        f"`{training['fingerprint'][:16]}`, seed {recipe.seed}: {training['step']} steps, "
+        f"{training.get('tokens', 0):,} tokens, {minutes:,.1f} minutes on {machine.get('processes', 1)} x "
+        f"{machine.get('device', 'cpu')} in {machine.get('precision', 'float32')}.\n",
+        "| training file | SHA-256 |",
+        "|---|---|",
+    ]
+    sums = training.get("data", {})
+    for source in recipe.data.train:
+        lines.append(f"| {source.name or source.file} | {sums.get(source.file, 'not kept')} |")
+    if dev:
+        files = ", ".join(source.name or source.file for source in recipe.data.dev)
+        lines += ["", "## Dev scores\n", f"On {files or 'the dev files'}, after step {training['step']}.\n"]
+        lines += ["| score | value |", "|---|---|"]
+        lines += [f"| {name} | {value:.4f} |" for name, value in dev.items()]
+    if recipe.output.card:
+        lines += ["", recipe.output.card]
+    return "\n".join(lines) + "\n"
+
+
+def _hash(path: Path) -> str:
+    """Hash of a file, or of the hashes of a folder's files in the order of their names."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+            digest.update(f"{_hash(file)}  {file.relative_to(path).as_posix()}\n".encode())
+        return digest.hexdigest()
+    try:
+        with open(path, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise FolderError(
+            where=str(path),
+            found=f"a file that cannot be read: {error}",
+            expected="readable training data",
+            fix="Check the disk and the permissions.",
+        ) from error
+    return digest.hexdigest()

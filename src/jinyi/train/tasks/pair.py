@@ -1,0 +1,245 @@
+"""Cross-encoder over pairs: [CLS] a [SEP] b [SEP], BERT's pooler, a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from jinyi import metrics
+from jinyi.errors import FolderError
+from jinyi.folder.model import find_similar
+from jinyi.tokens import Tokenizer
+from jinyi.tokens.cut import longest_first
+from jinyi.train.chance import uniform
+from jinyi.train.losses import class_shares, pair_loss
+from jinyi.train.network import Network
+from jinyi.train.recipe import PairObjective, Recipe
+from jinyi.train.rows import Rows, read_rows
+from jinyi.train.sampler import Sampler
+from jinyi.train.task import Part, Share, Task
+from jinyi.train.tasks.scoring import choose_metric, describe_rows, dev_names, scoring, summarise
+from jinyi.train.tensors import pad, runs
+
+_CONTROL = 3  # [CLS], [SEP], [SEP]
+_TURN = 1  # what random numbers of a step are for
+_BINARY: dict[str, Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]] = {
+    "accuracy": lambda similar, margin: metrics.accuracy(similar, margin > 0),
+    "f1": lambda similar, margin: metrics.f1(similar, margin > 0),
+    "macro_f1": lambda similar, margin: metrics.macro_f1(similar, margin > 0, classes=(0, 1)),
+    "auc": metrics.roc_auc,
+    "average_precision": metrics.average_precision,
+    "spearman": metrics.spearman,
+}
+
+
+class PairTask(Task):
+    """Pairs with labels, rows of all files mixed in each batch.
+
+    One output: its sigmoid is P(similar), labels are numbers from 0 to 1. Several outputs: labels are names of
+    `objective.labels` or numbers of classes. With `both_orders` half of the pairs of a step are turned round, chosen
+    anew for each step, and dev pairs are scored in both orders, as `PairScorer` does.
+
+    Dev metrics: of labels 0 and 1 accuracy, f1 (of "similar"), auc and average_precision; of graded labels spearman; of
+    classes accuracy and macro_f1 (of two classes all of these). Where the recipe names none, accuracy decides.
+
+    Args:
+        recipe: of task "pair".
+        network: with `outputs` classes.
+        tokenizer: text to ids.
+        share: this process; every batch has to have a row for each process.
+
+    Raises:
+        InputError: a file, row or label cannot be used; file and line are named.
+    """
+
+    def __init__(self, recipe: Recipe, network: Network, tokenizer: Tokenizer, share: Share) -> None:
+        assert isinstance(recipe.objective, PairObjective)
+        self.recipe, self.network, self.tokenizer = recipe, network, tokenizer
+        self.objective = recipe.objective
+        self.max_length = recipe.data.max_length
+        self._similar = similar_class(self.objective)
+        data, batch = recipe.data, recipe.batch
+        self._train = [read_rows(source, data, tokenizer, "pairs", together=True) for source in data.train]
+        self._targets = [self._read_targets(rows) for rows in self._train]
+        self._sampler = Sampler(
+            [self._lengths(rows) for rows in self._train],
+            weights=[source.weight for source in data.train],
+            batch=batch,
+            mix=data.mix,
+            temperature=data.temperature,
+            seed=recipe.seed,
+        )
+        self._sampler.check(share)
+        self.epoch_steps = self._sampler.epoch_steps
+        self.rows = sum(map(len, self._train))
+        classes = max(2, self.objective.outputs)
+        self._shares = class_shares(torch.from_numpy(np.concatenate(self._targets)), classes)
+        limit = recipe.evaluation.limit
+        self._dev = [
+            read_rows(source, data, tokenizer, "pairs", limit=limit, together=True) for source in data.dev
+        ]
+        self._dev_targets = [self._read_targets(rows) for rows in self._dev]
+        names = zip(dev_names(self._dev), self._dev_targets, strict=True)
+        self._metrics = {name: self._measured(targets) for name, targets in names}
+        self.metric = choose_metric(recipe, self._metrics, ("accuracy", "spearman"))
+
+    def parts(self, step: int, share: Share) -> list[Part]:
+        """See `Task.parts`."""
+        sources, rows = self._sampler.rows(step)
+        turned = np.zeros(len(rows), bool)
+        if self.objective.both_orders:
+            turned = uniform((self.recipe.seed, step, _TURN), np.arange(len(rows))) < 0.5
+        parts = []
+        for piece in self._sampler.slices(len(rows), share):
+            drawn = list(zip(sources[piece].tolist(), rows[piece].tolist(), strict=True))
+            ids, splits = self._join(
+                [
+                    self._sides(self._train[k], row, turn)
+                    for (k, row), turn in zip(drawn, turned[piece], strict=True)
+                ]
+            )
+            padded = pad(ids, self.tokenizer.pad_id, splits)
+            targets = torch.from_numpy(np.array([self._targets[k][row] for k, row in drawn]))
+            inputs = {**padded._asdict(), "targets": targets}
+            parts.append(Part(inputs, float(len(ids)), sum(map(len, ids))))
+        return parts
+
+    def describe(self, step: int, share: Share, part: int) -> str:
+        """See `Task.describe`."""
+        return describe_rows(self._train, self._sampler.parts(step, share)[part])
+
+    def loss(self, inputs: Mapping[str, Any]) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """See `Task.loss`; the number for the log is the share of rows classified rightly."""
+        own = self.objective
+        logits = self._logits(inputs["ids"], inputs["lengths"], inputs["segments"])
+        targets = inputs["targets"]
+        loss = pair_loss(
+            logits,
+            targets,
+            kind=own.loss,
+            smoothing=own.smoothing,
+            gamma=own.gamma,
+            prior=own.prior,
+            order_weight=own.order_weight,
+            propensity=own.propensity,
+            shares=self._shares.to(logits.device),
+        )
+        said = logits[:, 0] > 0 if own.outputs == 1 else logits.argmax(1)
+        right = said == (targets > 0.5 if own.outputs == 1 else targets)
+        return loss, {"accuracy": right.float().mean().detach()}
+
+    def evaluate(self) -> dict[str, float]:
+        """See `Task.evaluate`."""
+        scores = {}
+        for rows, targets in zip(self._dev, self._dev_targets, strict=True):
+            logits = self.logits(rows)
+            scores[rows.name] = {
+                metric: self._score(metric, targets, logits) for metric in self._measured(targets)
+            }
+        return summarise(scores)
+
+    def logits(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """Return the logits of pairs, without dropout, float64 [n, outputs]; means of both orders where trained so."""
+        orders = (False, True) if self.objective.both_orders else (False,)
+        total = np.zeros((len(rows), self.objective.outputs))
+        with scoring(self.network) as device:
+            for turned in orders:
+                ids, splits = self._join([self._sides(rows, row, turned) for row in range(len(rows))])
+                for numbers, batch in runs(ids, self.tokenizer.pad_id, splits, device=device):
+                    logits = self._logits(batch.ids, batch.lengths, batch.segments)
+                    total[numbers] += logits.double().cpu().numpy()
+        return total / len(orders)
+
+    def folder(self) -> dict[str, Any]:
+        """See `Task.folder`.
+
+        Classes make a pair model where it is known which of them means similar (see `similar_class`), else a model of
+        classes.
+        """
+        own = self.objective
+        if own.outputs == 1:
+            return {"task": "pair", "labels": own.labels[-1:]}
+        names = own.labels or (() if own.outputs == 2 else tuple(map(str, range(own.outputs))))
+        if self._similar is None:
+            return {"task": "classes", "labels": names}
+        return {"task": "pair", "labels": names, "similar_label": self._similar}
+
+    def _read_targets(self, rows: Rows) -> npt.NDArray[Any]:
+        """Labels as the loss reads them: float32 P(similar), or int64 classes."""
+        own = self.objective
+        if own.outputs == 1:
+            named = len(own.labels) == 2 and any(label in own.labels for label in rows.labels)
+            return rows.classes(own.labels).astype(np.float32) if named else rows.scores(0.0, 1.0)
+        return rows.classes(own.labels or tuple(map(str, range(own.outputs))))
+
+    def _lengths(self, rows: Rows) -> npt.NDArray[np.int64]:
+        lengths: npt.NDArray[np.int64] = np.minimum(rows.lengths + _CONTROL, self.max_length)
+        return lengths
+
+    def _sides(self, rows: Rows, row: int, turned: bool) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        a, b = rows.texts[0][row], rows.texts[1][row]
+        return (b, a) if turned else (a, b)
+
+    def _join(
+        self, pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+    ) -> tuple[list[npt.NDArray[np.int64]], list[int] | None]:
+        """[CLS] a [SEP] b [SEP] of each pair, and how many tokens of it are of segment 0 (None for all)."""
+        cls, sep = [self.tokenizer.cls_id], [self.tokenizer.sep_id]
+        room = self.max_length - _CONTROL
+        ids, splits = [], []
+        for a, b in pairs:
+            if len(a) + len(b) > room:
+                keep = longest_first(len(a), len(b), room)
+                a, b = a[: keep[0]], b[: keep[1]]
+            ids.append(np.concatenate((cls, a, sep, b, sep)).astype(np.int64))
+            splits.append(len(a) + 2)
+        return ids, splits if self.objective.segments == "pair" else None
+
+    def _logits(self, ids: Tensor, lengths: Tensor | None, segments: Tensor | None) -> Tensor:
+        return self.network.classify(self.network(ids, lengths, segments, first=True)[-1][:, 0])
+
+    def _measured(self, targets: npt.NDArray[Any]) -> tuple[str, ...]:
+        """Metrics that these dev labels allow."""
+        found = np.unique(targets)
+        if self.objective.outputs > 2:
+            return "accuracy", "macro_f1"
+        if self.objective.outputs == 1 and not np.isin(found, (0, 1)).all():
+            return ("spearman",) if len(found) > 1 else ()
+        both = ("auc", "average_precision") if len(found) == 2 else ()
+        return "accuracy", "macro_f1", "f1", *both
+
+    def _score(self, metric: str, targets: npt.NDArray[Any], logits: npt.NDArray[np.float64]) -> float:
+        if self.objective.outputs > 2:
+            said = logits.argmax(1)
+            if metric == "accuracy":
+                return metrics.accuracy(targets, said)
+            return metrics.macro_f1(targets, said, classes=range(self.objective.outputs))
+        # One logit, or two as log-odds: in both cases "similar" from 0 on.
+        if self.objective.outputs == 1:
+            margin, similar = logits[:, 0], targets
+        else:
+            assert self._similar is not None
+            margin = logits[:, self._similar] - logits[:, 1 - self._similar]
+            similar = (targets == self._similar).astype(np.int64)
+        return _BINARY[metric](similar, margin)
+
+
+def similar_class(objective: PairObjective) -> int | None:
+    """Return which class means similar; None where that is not known.
+
+    Told by the names; else "entailment", the second of two, or the last of grades of relevance (`loss: pcl`).
+    """
+    names, outputs = objective.labels, objective.outputs
+    if "entailment" in names:
+        return names.index("entailment")
+    if outputs == 2 and names:
+        try:
+            return find_similar(names, outputs, None, "objective.labels")
+        except FolderError:  # the names do not tell
+            return 1
+    return outputs - 1 if outputs <= 2 or objective.loss.startswith("pcl") else None

@@ -1,0 +1,95 @@
+"""What tasks share: scoring without a trace, names and means of dev scores, places of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from jinyi.errors import InputError, shorten
+from jinyi.train.network import Network
+from jinyi.train.recipe import Recipe
+from jinyi.train.rows import Rows
+from jinyi.train.sampler import Drawn
+
+_SHOWN = 5
+
+
+@contextmanager
+def scoring(network: Network) -> Iterator[torch.device]:
+    """Switch dropout and gradients off for a while; gives the device of the network."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield next(network.parameters()).device
+    finally:
+        network.train(training)
+
+
+def dev_names(sets: Sequence[Rows]) -> list[str]:
+    """Return the names of the dev files.
+
+    Raises:
+        InputError: two have the same name, so that one's scores would hide the other's.
+    """
+    names = [rows.name for rows in sets]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                found=f"two dev files called {name}",
+                expected="a name of its own for each",
+                fix="Give one of them `name`.",
+                where="data.dev",
+            )
+    return names
+
+
+def choose_metric(recipe: Recipe, metrics: Mapping[str, Sequence[str]], order: Sequence[str]) -> str:
+    """Return the metric that decides which model is best.
+
+    Args:
+        recipe: may name it.
+        metrics: what is measured on each dev file.
+        order: the task's own choice: the first of these that any file has.
+
+    Raises:
+        InputError: the recipe names a metric that none of its dev files has.
+    """
+    measured = {metric for each in metrics.values() for metric in each}
+    own = next((metric for metric in order if metric in measured), order[0])
+    named = recipe.evaluation.metric
+    if named is None or not metrics:
+        return named or own
+    known = [*sorted(measured), *(f"{name}_{metric}" for name, each in metrics.items() for metric in each)]
+    if named not in known:
+        raise InputError(
+            found=shorten(named),
+            expected=f"one of {', '.join(known)}",
+            fix="These are measured on the recipe's dev files.",
+            where="evaluation.metric",
+        )
+    return named
+
+
+def summarise(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return dev scores by name: the mean of each metric over the files that have it, then `FILE_METRIC`."""
+    metrics = list(dict.fromkeys(metric for each in scores.values() for metric in each))
+    means = {
+        metric: float(np.mean([each[metric] for each in scores.values() if metric in each]))
+        for metric in metrics
+    }
+    return means | {
+        f"{name}_{metric}": value for name, each in scores.items() for metric, value in each.items()
+    }
+
+
+def describe_rows(sets: Sequence[Rows], drawn: Drawn) -> str:
+    """Return where rows come from, for messages: file and line of the first few."""
+    places = [
+        sets[source].where(row) for source, row in zip(drawn[0].tolist(), drawn[1].tolist(), strict=True)
+    ]
+    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+    return ", ".join(places[:_SHOWN]) + more

@@ -1,0 +1,172 @@
+"""Every recipe in recipes/ is valid, and trains at toy scale: the same file, toy data and models, `--set`."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("yaml")
+
+from jinyi import cli  # noqa: E402
+from jinyi.folder import read_folder  # noqa: E402
+from jinyi.train import reading  # noqa: E402
+from jinyi.train.recipe import Recipe  # noqa: E402
+from toy_recipes import MODELS, RECIPES, RUNS, SHAPE, text, vocabulary, write_text, write_toy  # noqa: E402
+
+ALL = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+REFERENCE = {
+    *(f"erlangshen-similarity-{size}" for size in ("110m", "330m", "1.3b")),
+    *("erlangshen-simcse-unsup", "erlangshen-simcse-sup", "erlangshen-pcl-qbqtc"),
+    *(
+        f"tcbert-{family}-{size}"
+        for family in ("classification", "embedding")
+        for size in ("110m", "330m", "1.3b")
+    ),
+    *("roberta-tiny-clue", "roberta-tiny-pair", "roberta-tiny3l768-clue", "roberta-tiny3l312-clue"),
+    *("roberta-large-clue", "roberta-large-pair"),
+}
+FAST = (
+    "jinyi-tiny-pretrain",
+    "jinyi-tiny-embed",
+    "jinyi-tiny-pair",
+    "tcbert-fewshot-tnews",
+    "erlangshen-1.3b-to-tiny",
+)
+FOLDERS = {"pretrain": "mlm", "contrastive": "embed", "topic": "topic", "distill": "pair"}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("toy")
+    recipes = [reading.read(path) for path in ALL.values()]
+    write_toy(root, {source.file for recipe in recipes for source in (*recipe.data.train, *recipe.data.dev)})
+    return root
+
+
+def test_there_is_one_for_each_reference_model() -> None:
+    assert set(ALL) >= REFERENCE
+    assert set(ALL) >= {f"jinyi-tiny-{name}" for name in ("pretrain", "embed", "pair", "topic")}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_recipe_is_valid(name: str) -> None:
+    text = ALL[name].read_text(encoding="utf-8")
+    recipe = reading.read(ALL[name])
+    assert recipe.name == name  # its run folder is found by the file's name
+    assert reading.parse(reading.dump(recipe)) == recipe
+    assert recipe.data.folder is None and not Path(recipe.data.train[0].file).is_absolute()
+    if recipe.start.model is not None:
+        assert recipe.start.model in {**MODELS, **RUNS}
+    assert name.startswith("jinyi") or "Chosen here" in text or "nothing of the kind was published" in text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def small(recipe: Recipe) -> list[str]:
+    """What makes a recipe small: two steps, and a small shape where weights begin at random."""
+    sets = ["--set", "schedule.steps=2"]
+    if recipe.start.model is None:
+        sets += ["--set", f"start.config={json.dumps(SHAPE)}"]
+    return sets
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in ALL]
+)
+def test_recipe_trains(
+    name: str, toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JINYI_HOME", str(toy / "home"))
+    monkeypatch.chdir(toy)
+    recipe = reading.read(ALL[name])
+    run = tmp_path / "run"
+    arguments = ["train", ALL[name], *small(recipe), "--data", toy / "data", "--run", run, "--json"]
+    monkeypatch.setattr(sys, "argv", ["jinyi", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    assert not ended.value.code, printed.err
+    result = json.loads(printed.out.splitlines()[-1])
+    assert (result["why"], result["steps"], result["total"]) == ("finished", 2, 2)
+    assert math.isfinite(result["loss"]) and result["tokens"] > 0
+    assert bool(result["scores"]) == bool(recipe.data.dev)
+    model = Path(result["model"])
+    assert model == run / ("best" if recipe.data.dev else "last")
+    for folder in {model, run / "last"}:
+        made = read_folder(folder)
+        assert made.record["training"]["recipe"]["name"] == name
+    if recipe.task != "pair":
+        family = getattr(recipe.objective, "family", None)
+        assert made.task == ("embed" if family == "embedding" else FOLDERS[recipe.task])
+    else:
+        assert made.task in ("pair", "classes")
+    steps = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in steps if "loss" in line] == [1, 2]
+
+
+def test_triplets_of_inference_pairs(tmp_path: Path) -> None:
+    said = [
+        ("p", "e1", "entailment"),
+        ("p", "n", "neutral"),
+        ("q", "c", "contradiction"),
+        ("p", "c1", "contradiction"),
+    ]
+    said += [
+        ("p", "e2", "entailment"),
+        ("p", "e1", "entailment"),
+        ("p", "c2", "contradiction"),
+        ("r", "e", "entailment"),
+    ]
+    rows = [json.dumps({"premise": a, "hypothesis": b, "label": label}) for a, b, label in said]
+    (tmp_path / "nli.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, RECIPES / "nli_triplets.py", tmp_path / "nli.jsonl"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"anchor": "p", "positive": "e1", "negative": "c1"},
+        {"anchor": "p", "positive": "e2", "negative": "c2"},
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the story is a shell script")
+def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
+    """recipes/jinyi-tiny.sh: raw text to vocabulary, shards and four models."""
+    pytest.importorskip("rjieba")
+    data = tmp_path / "data"
+    shutil.copytree(toy / "data", data, ignore=shutil.ignore_patterns("shards"))
+    sources = ast.literal_eval(
+        re.search(
+            r"^CORPUS = (\{.*?\})", (RECIPES / "tiny" / "data.py").read_text(encoding="utf-8"), re.M | re.S
+        ).group(1)
+    )
+    rng = random.Random(0)
+    write_text(data / "corpus", sources, lambda: text(rng) + "".join(rng.sample(vocabulary()[5:], 20)))
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    sets = ("schedule.steps=2", "evaluation.every=2", "checkpoint.every=2", "machine.precision=float32")
+    options = [part for change in (*sets, "evaluation.limit=4") for part in ("--set", change)]
+    done = subprocess.run(
+        ["bash", RECIPES / "jinyi-tiny.sh", data, *options],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, folder in (("pretrain", "last"), ("embed", "best"), ("pair", "best"), ("topic", "best")):
+        made = read_folder(tmp_path / "runs" / f"jinyi-tiny-{name}" / folder)
+        assert (made.config.num_hidden_layers, made.config.hidden_size) == (4, 312)
