@@ -31,9 +31,9 @@ from jinyi.registry import default_model, find_model
 from jinyi.tokens import Tokenizer
 from jinyi.train.build import build_task
 from jinyi.train.corpus import write_shards
-from jinyi.train.loop import start, steps
-from jinyi.train.machine import open_machine
 from jinyi.train.recipe import Batch, Data, Machine, PretrainObjective, Recipe, Schedule, Source, Start
+from jinyi.train.run.loop import start, steps
+from jinyi.train.run.machine import open_machine
 
 GIB = 2**30
 STATE_BYTES = 16  # of a parameter: weight, gradient, two moments, float32 each

@@ -24,8 +24,6 @@ from report import table
 from scipy.stats import t as student
 
 from jinyi.train.build import build_task
-from jinyi.train.loop import evaluate, start, steps
-from jinyi.train.machine import open_machine
 from jinyi.train.recipe import (
     Batch,
     Data,
@@ -38,6 +36,8 @@ from jinyi.train.recipe import (
     Source,
     Start,
 )
+from jinyi.train.run.loop import evaluate, start, steps
+from jinyi.train.run.machine import open_machine
 
 LABELS = ("0", "1", "2")
 LOSSES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -31,10 +31,10 @@ class Jinyi:
     """jinyi's loop on a recipe, with batches, masks, clipping and optimiser as `jinyi train` has them."""
 
     def __init__(self, spec: Spec) -> None:
-        from jinyi.train import loop
         from jinyi.train.build import build_task
-        from jinyi.train.machine import open_machine
         from jinyi.train.recipe import Machine
+        from jinyi.train.run import loop
+        from jinyi.train.run.machine import open_machine
 
         device = spec["device"]
         precision = "bf16" if spec["precision"] == "bfloat16" else "float32"

@@ -22,8 +22,8 @@ torch = pytest.importorskip("torch")
 
 from jinyi.errors import FolderError  # noqa: E402
 from jinyi.folder import atomic  # noqa: E402
-from jinyi.train import checkpoint  # noqa: E402
-from jinyi.train.checkpoint import NETWORK, STATE, newest, save  # noqa: E402
+from jinyi.train.run import checkpoint  # noqa: E402
+from jinyi.train.run.checkpoint import NETWORK, STATE, newest, save  # noqa: E402
 
 FAULTS = (errno.ENOSPC, errno.EIO)
 

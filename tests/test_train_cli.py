@@ -151,7 +151,7 @@ def test_cut_texts_are_told_once(run) -> None:
 
 
 def test_missing_extra(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "jinyi.train.reading", raising=False)
+    monkeypatch.delitem(sys.modules, "jinyi.train.recipe.reading", raising=False)
     monkeypatch.setitem(sys.modules, "yaml", None)
     code, _, err = run()
     assert code == 2 and "yaml" in err and "jinyi[train]" in err

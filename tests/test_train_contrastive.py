@@ -17,8 +17,8 @@ from contrastive_process import task as process_task  # noqa: E402
 from jinyi import SentenceEncoder  # noqa: E402
 from jinyi.errors import InputError  # noqa: E402
 from jinyi.folder import write_folder  # noqa: E402
+from jinyi.train.data.rows import read_rows  # noqa: E402
 from jinyi.train.recipe import Batch, ContrastiveObjective, Machine, Source  # noqa: E402
-from jinyi.train.rows import read_rows  # noqa: E402
 from jinyi.train.task import Share  # noqa: E402
 from jinyi.train.tasks.contrastive import ContrastiveTask  # noqa: E402
 from train_toys import ALONE, SENTENCES, gradients, jsonl, network, recipe, tokenizer, total, train  # noqa: E402

@@ -20,6 +20,8 @@ from jinyi.folder import read_folder, write_folder  # noqa: E402
 from jinyi.tokens import Tokenizer, build_tokenizer  # noqa: E402
 from jinyi.train.build import build_task  # noqa: E402
 from jinyi.train.corpus import write_shards  # noqa: E402
+from jinyi.train.data.tensors import pad  # noqa: E402
+from jinyi.train.distill.teacher import Teacher, shared_tokens  # noqa: E402
 from jinyi.train.recipe import (  # noqa: E402
     Batch,
     Data,
@@ -35,8 +37,6 @@ from jinyi.train.run import train  # noqa: E402
 from jinyi.train.start import build  # noqa: E402
 from jinyi.train.task import Share  # noqa: E402
 from jinyi.train.tasks.distill import DistillTask  # noqa: E402
-from jinyi.train.teacher import Teacher, shared_tokens  # noqa: E402
-from jinyi.train.tensors import pad  # noqa: E402
 from small_models import CONFIG, MEGATRON, VOCAB, random_weights, whitening, write_small  # noqa: E402
 
 TEXTS = [

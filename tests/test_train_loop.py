@@ -11,8 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from jinyi.errors import InputError  # noqa: E402
-from jinyi.train.loop import State, StepReport, evaluate, start, steps  # noqa: E402
-from jinyi.train.machine import open_machine  # noqa: E402
+from jinyi.train.run.loop import State, StepReport, evaluate, start, steps  # noqa: E402
+from jinyi.train.run.machine import open_machine  # noqa: E402
 from jinyi.train.task import Share  # noqa: E402
 from toy_training import ToyTask, recipe  # noqa: E402
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jinyi.tokens import Tokenizer, build_tokenizer
-from jinyi.train.chance import below, uniform
-from jinyi.train.masking import Masking, ordinary_tokens
+from jinyi.train.data.chance import below, uniform
+from jinyi.train.data.masking import Masking, ordinary_tokens
 
 MASK = 4
 TOKENS = np.arange(10, 1000)

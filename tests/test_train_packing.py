@@ -10,7 +10,7 @@ import pytest
 from jinyi import InputError
 from jinyi.tokens import Tokenizer, build_tokenizer
 from jinyi.train.corpus import Shards, write_shards
-from jinyi.train.packing import SHORTEST_LINE, DocumentRows, LineRows, OrderRows
+from jinyi.train.data.packing import SHORTEST_LINE, DocumentRows, LineRows, OrderRows
 from small_models import VOCAB
 
 PAD, CLS, SEP = 0, 2, 3

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 from jinyi import PairScorer  # noqa: E402
 from jinyi.errors import InputError, TruncationWarning  # noqa: E402
 from jinyi.folder import write_folder  # noqa: E402
+from jinyi.train.data.rows import read_rows  # noqa: E402
 from jinyi.train.recipe import Batch, Evaluation, PairObjective, Source  # noqa: E402
-from jinyi.train.rows import read_rows  # noqa: E402
 from jinyi.train.task import Share  # noqa: E402
 from jinyi.train.tasks.pair import PairTask, similar_class  # noqa: E402
 from train_toys import ALONE, SENTENCES, gradients, jsonl, network, recipe, tokenizer, total, train  # noqa: E402

@@ -1,4 +1,4 @@
-"""`jinyi.train.plan` against what a run then does."""
+"""`jinyi.train.run.plan` against what a run then does."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("yaml")
 
 from jinyi.errors import InputError  # noqa: E402
-from jinyi.train import plan, reading  # noqa: E402
 from jinyi.train.build import build_task, share_here  # noqa: E402
-from jinyi.train.recipe import Recipe  # noqa: E402
-from jinyi.train.run import train  # noqa: E402
+from jinyi.train.recipe import Recipe, reading  # noqa: E402
+from jinyi.train.run import plan, train  # noqa: E402
 from jinyi.train.task import Share  # noqa: E402
 from small_models import write_small  # noqa: E402
 

@@ -269,7 +269,7 @@ def test_folder_opens_as_a_language_model(tmp_path: Path) -> None:
 
 
 def test_recipes_of_the_documentation() -> None:
-    from jinyi.train.reading import parse
+    from jinyi.train.recipe.reading import parse
 
     text = (Path(__file__).parent.parent / "docs" / "pretraining.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)

@@ -12,8 +12,7 @@ import pytest
 pytest.importorskip("yaml")
 
 from jinyi.errors import InputError
-from jinyi.train import reading, rules, typed
-from jinyi.train.recipe import TASKS, Checkpoint, Optimizer, Recipe, Schedule, Source
+from jinyi.train.recipe import TASKS, Checkpoint, Optimizer, Recipe, Schedule, Source, reading, rules, typed
 
 PAIR = """\
 name: toy

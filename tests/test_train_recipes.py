@@ -20,8 +20,7 @@ pytest.importorskip("yaml")
 
 from jinyi import cli  # noqa: E402
 from jinyi.folder import read_folder  # noqa: E402
-from jinyi.train import reading  # noqa: E402
-from jinyi.train.recipe import Recipe  # noqa: E402
+from jinyi.train.recipe import Recipe, reading  # noqa: E402
 from toy_recipes import MODELS, RECIPES, RUNS, SHAPE, text, vocabulary, write_text, write_toy  # noqa: E402
 
 ALL = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}

@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch")
 
 from jinyi.errors import InputError, TruncationWarning  # noqa: E402
 from jinyi.tokens import Tokenizer, build_tokenizer  # noqa: E402
+from jinyi.train.data.rows import read_rows, source_name, source_path  # noqa: E402
+from jinyi.train.data.tensors import pad, runs  # noqa: E402
 from jinyi.train.recipe import Data, Source  # noqa: E402
-from jinyi.train.rows import read_rows, source_name, source_path  # noqa: E402
-from jinyi.train.tensors import pad, runs  # noqa: E402
 from small_models import VOCAB  # noqa: E402
 
 

@@ -25,9 +25,8 @@ torch = pytest.importorskip("torch")
 import toy_training as toy  # noqa: E402
 from jinyi.errors import FolderError, InputError  # noqa: E402
 from jinyi.folder import atomic, read_folder, verify_folder  # noqa: E402
-from jinyi.train import checkpoint, curves  # noqa: E402
-from jinyi.train.journal import read_log  # noqa: E402
-from jinyi.train.run import train  # noqa: E402
+from jinyi.train.run import checkpoint, curves, train  # noqa: E402
+from jinyi.train.run.journal import read_log  # noqa: E402
 
 LONG = ("schedule.steps=40", "checkpoint.every=5", "evaluation.every=20", "batch.accumulate=2")
 """40 steps of two parts, 7 steps an epoch: step 20 is in the middle of one."""

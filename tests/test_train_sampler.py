@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 
 from jinyi.errors import InputError  # noqa: E402
+from jinyi.train.data.sampler import Sampler  # noqa: E402
 from jinyi.train.recipe import Batch  # noqa: E402
-from jinyi.train.sampler import Sampler  # noqa: E402
 from jinyi.train.task import Share  # noqa: E402
 
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from jinyi.errors import InputError  # noqa: E402
 from jinyi.train.network import Network  # noqa: E402
 from jinyi.train.recipe import Optimizer, Schedule  # noqa: E402
-from jinyi.train.schedule import (  # noqa: E402
+from jinyi.train.run.schedule import (  # noqa: E402
     first_difference,
     interval,
     parameter_groups,

@@ -18,7 +18,6 @@ torch = pytest.importorskip("torch")
 from jinyi.errors import FolderError, InputError  # noqa: E402
 from jinyi.folder import read_folder  # noqa: E402
 from jinyi.tokens import Tokenizer, build_tokenizer  # noqa: E402
-from jinyi.train import starts  # noqa: E402
 from jinyi.train.corpus.shards import write_shards  # noqa: E402
 from jinyi.train.network import Network  # noqa: E402
 from jinyi.train.recipe import (  # noqa: E402
@@ -34,8 +33,12 @@ from jinyi.train.recipe import (  # noqa: E402
     Start,
     TopicObjective,
 )
-from jinyi.train.shrink import carry_rows, even_layers  # noqa: E402
-from jinyi.train.start import build, heads_of  # noqa: E402
+from jinyi.train.start import (  # noqa: E402
+    beginnings,  # noqa: E402
+    build,
+    heads_of,
+)
+from jinyi.train.start.shrink import carry_rows, even_layers  # noqa: E402
 from small_models import CONFIG, MEGATRON, VOCAB, random_weights, write_small  # noqa: E402
 
 SHAPE = {
@@ -224,7 +227,7 @@ def test_word_vectors_are_the_leading_directions_of_ppmi(shards: str) -> None:
 
     opened = Shards.open(shards)
     size, width = opened.vocabulary_size, 8
-    vectors = starts.word_vectors([(opened.ids, opened.sentences)], size, width)
+    vectors = beginnings.word_vectors([(opened.ids, opened.sentences)], size, width)
     joint = np.zeros((size, size))
     for first, last in zip(opened.sentences[:-1], opened.sentences[1:], strict=True):
         line = opened.ids[first:last].astype(int)
@@ -240,7 +243,7 @@ def test_word_vectors_are_the_leading_directions_of_ppmi(shards: str) -> None:
     values, directions = np.linalg.eigh((ppmi + ppmi.T) / 2)
     best = directions[:, -width:] * np.maximum(values[-width:], 0) @ directions[:, -width:].T
     np.testing.assert_allclose(vectors @ vectors.T, best, atol=2e-4 * np.abs(best).max())
-    part = starts.word_vectors([(opened.ids, opened.sentences)], size, width, most=600)
+    part = beginnings.word_vectors([(opened.ids, opened.sentences)], size, width, most=600)
     assert part.shape == vectors.shape
 
 
@@ -270,7 +273,7 @@ def test_neighbour_heads_look_at_their_place(
     network, _ = build(recipe(config=config, tokenizer=tokenizer_file, heads="neighbours"))
     generator = torch.Generator().manual_seed(0)
     weights, places = _attention(network, torch.randint(5, len(VOCAB), (4, 48), generator=generator))
-    for head, offset in enumerate(starts.OFFSETS[: heads // 2]):
+    for head, offset in enumerate(beginnings.OFFSETS[: heads // 2]):
         inner = torch.arange(4, 44)
         looked = weights[:, head, inner].argmax(-1)
         assert (looked == inner + offset).float().mean() > 0.9, (head, offset)
@@ -299,7 +302,7 @@ def test_matching_heads_look_for_the_same_token_in_the_other_text(
     network, _ = build(recipe(PairObjective(), config=config, tokenizer=tokenizer_file))
     with torch.no_grad():  # as in a trained model, where words count for more than places
         network.encoder.embeddings.word_embeddings.weight.mul_(8)
-    starts.begin_matching(network.encoder)
+    beginnings.begin_matching(network.encoder)
     generator = torch.Generator().manual_seed(0)
     first = torch.stack([torch.randperm(len(VOCAB) - 5, generator=generator)[:12] + 5 for _ in range(8)])
     order = torch.randperm(12, generator=generator)

@@ -21,6 +21,7 @@ from jinyi import InputError, TopicClassifier, TruncationWarning  # noqa: E402
 from jinyi.folder import read_folder, write_folder  # noqa: E402
 from jinyi.label_words import label_words  # noqa: E402
 from jinyi.tokens import Tokenizer, build_tokenizer  # noqa: E402
+from jinyi.train.data.topics import Prompt  # noqa: E402
 from jinyi.train.losses import supcon  # noqa: E402
 from jinyi.train.network import Network  # noqa: E402
 from jinyi.train.recipe import (  # noqa: E402
@@ -35,7 +36,6 @@ from jinyi.train.recipe import (  # noqa: E402
 )
 from jinyi.train.task import Share  # noqa: E402
 from jinyi.train.tasks.topic import TopicTask  # noqa: E402
-from jinyi.train.topics import Prompt  # noqa: E402
 from topic_process import results  # noqa: E402
 from topic_process import task as process_task  # noqa: E402
 

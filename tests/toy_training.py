@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from jinyi.tokens import Tokenizer, build_tokenizer
 from jinyi.train.network import Network
-from jinyi.train.reading import parse
 from jinyi.train.recipe import Recipe
+from jinyi.train.recipe.reading import parse
 from jinyi.train.run import RunResult, train
 from jinyi.train.task import Part, Share, Task
 from small_models import CONFIG, VOCAB

@@ -15,8 +15,8 @@ import typer
 from jinyi.cli.common import Json, print_json, print_note, print_table
 
 if TYPE_CHECKING:
-    from jinyi.train.plan import Plan
     from jinyi.train.run import RunResult
+    from jinyi.train.run.plan import Plan
 
 
 def train(
@@ -53,9 +53,9 @@ def train(
     """
     with _extra(), _notes():
         from jinyi.train.build import build_task, share_here
-        from jinyi.train.plan import measure
-        from jinyi.train.reading import read
+        from jinyi.train.recipe.reading import read
         from jinyi.train.run import train as run
+        from jinyi.train.run.plan import measure
 
         plan = read(recipe, sets=sets or (), data=data)
         main = share_here().rank == 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
-from jinyi.train import rules, start
-from jinyi.train.recipe import Recipe
+from jinyi.train import start
+from jinyi.train.recipe import Recipe, rules
 from jinyi.train.task import Share, Task
 
 CLASSES = {

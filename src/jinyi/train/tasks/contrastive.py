@@ -16,17 +16,17 @@ from jinyi import metrics
 from jinyi.errors import InputError
 from jinyi.runtime.torch_encoder import initialize
 from jinyi.tokens import Tokenizer
+from jinyi.train.data.masking import Masking, ordinary_tokens
+from jinyi.train.data.rows import Rows, read_rows
+from jinyi.train.data.sampler import Sampler
+from jinyi.train.data.tensors import runs
 from jinyi.train.distributed import gather_rows
 from jinyi.train.losses import cosent, info_nce
-from jinyi.train.masking import Masking, ordinary_tokens
 from jinyi.train.network import Network, pool
 from jinyi.train.recipe import ContrastiveObjective, Recipe
-from jinyi.train.rows import Rows, read_rows
-from jinyi.train.sampler import Sampler
 from jinyi.train.task import Part, Share, Task
 from jinyi.train.tasks.relations import Related, framed
 from jinyi.train.tasks.scoring import choose_metric, describe_rows, dev_names, scoring, summarise
-from jinyi.train.tensors import runs
 
 _MASK = 2  # what random numbers of a step are for
 _MASK_RATE = 0.15

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from jinyi.errors import InputError
 from jinyi.runtime.torch_encoder import initialize
 from jinyi.tokens import Tokenizer
-from jinyi.train.distill_texts import TextImitation
-from jinyi.train.distill_words import WordImitation
+from jinyi.train.data.rows import source_name
+from jinyi.train.data.sampler import Sampler
+from jinyi.train.distill.teacher import Teacher, normalised
+from jinyi.train.distill.texts import TextImitation
+from jinyi.train.distill.words import WordImitation
 from jinyi.train.losses import hidden_loss
 from jinyi.train.network import Network
 from jinyi.train.recipe import DistillObjective, Recipe
-from jinyi.train.rows import source_name
-from jinyi.train.sampler import Sampler
 from jinyi.train.task import Part, Share, Task
 from jinyi.train.tasks.scoring import choose_metric, scoring, summarise
-from jinyi.train.teacher import Teacher, normalised
 
 
 class DistillTask(Task):

@@ -15,15 +15,15 @@ from jinyi.errors import FolderError
 from jinyi.folder.model import find_similar
 from jinyi.tokens import Tokenizer
 from jinyi.tokens.cut import longest_first
-from jinyi.train.chance import uniform
+from jinyi.train.data.chance import uniform
+from jinyi.train.data.rows import Rows, read_rows
+from jinyi.train.data.sampler import Sampler
+from jinyi.train.data.tensors import pad, runs
 from jinyi.train.losses import class_shares, pair_loss
 from jinyi.train.network import Network
 from jinyi.train.recipe import PairObjective, Recipe
-from jinyi.train.rows import Rows, read_rows
-from jinyi.train.sampler import Sampler
 from jinyi.train.task import Part, Share, Task
 from jinyi.train.tasks.scoring import choose_metric, describe_rows, dev_names, scoring, summarise
-from jinyi.train.tensors import pad, runs
 
 _CONTROL = 3  # [CLS], [SEP], [SEP]
 _TURN = 1  # what random numbers of a step are for

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 from jinyi.errors import InputError
 from jinyi.tokens import Tokenizer
 from jinyi.train.corpus import Shards
-from jinyi.train.masking import Masked, Masking, ordinary_tokens
+from jinyi.train.data.masking import Masked, Masking, ordinary_tokens
+from jinyi.train.data.packing import DocumentRows, LineRows, OrderRows, Rows, RowSource, stack
+from jinyi.train.data.rows import source_name, source_path
+from jinyi.train.data.sampler import Sampler
 from jinyi.train.network import Network
-from jinyi.train.packing import DocumentRows, LineRows, OrderRows, Rows, RowSource, stack
 from jinyi.train.recipe import PretrainObjective, Recipe, Source
-from jinyi.train.rows import source_name, source_path
-from jinyi.train.sampler import Sampler
 from jinyi.train.task import Part, Share, Task
 from jinyi.train.tasks.scoring import choose_metric, scoring, summarise
 

@@ -11,8 +11,8 @@ import torch
 
 from jinyi.errors import InputError
 from jinyi.tokens import Tokenizer
-from jinyi.train.rows import Rows
-from jinyi.train.tensors import pad
+from jinyi.train.data.rows import Rows
+from jinyi.train.data.tensors import pad
 
 _LEARNS = {
     "infonce": "texts, triplets, or pairs with label 1 (the same) and no label beyond 0..1",

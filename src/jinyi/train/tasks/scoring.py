@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from jinyi.errors import InputError, shorten
+from jinyi.train.data.rows import Rows
+from jinyi.train.data.sampler import Drawn
 from jinyi.train.network import Network
 from jinyi.train.recipe import Recipe
-from jinyi.train.rows import Rows
-from jinyi.train.sampler import Drawn
 
 _SHOWN = 5
 

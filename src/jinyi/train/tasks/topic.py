@@ -15,19 +15,19 @@ from jinyi import metrics
 from jinyi.errors import InputError
 from jinyi.models.heads import ReferenceHead
 from jinyi.tokens import Tokenizer
-from jinyi.train.chance import below
+from jinyi.train.data.chance import below
+from jinyi.train.data.masking import Masking, ordinary_tokens
+from jinyi.train.data.prompted import TextMasks, batch
+from jinyi.train.data.rows import read_rows
+from jinyi.train.data.sampler import Sampler
+from jinyi.train.data.tensors import runs
+from jinyi.train.data.topics import Prompt, Topics
 from jinyi.train.distributed import gather_rows
 from jinyi.train.losses import supcon
-from jinyi.train.masking import Masking, ordinary_tokens
 from jinyi.train.network import Network, pool
-from jinyi.train.prompted import TextMasks, batch
 from jinyi.train.recipe import Recipe, TopicObjective
-from jinyi.train.rows import read_rows
-from jinyi.train.sampler import Sampler
 from jinyi.train.task import Part, Share, Task
 from jinyi.train.tasks.scoring import choose_metric, describe_rows, dev_names, scoring, summarise
-from jinyi.train.tensors import runs
-from jinyi.train.topics import Prompt, Topics
 
 REFERENCES = 32
 """Training texts of each topic that dev texts are compared with, the first ones."""

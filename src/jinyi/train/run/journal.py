@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jinyi.errors import FolderError
-from jinyi.train.loop import StepReport
+from jinyi.train.run.loop import StepReport
 
 LOG = "log.jsonl"
 

@@ -16,16 +16,16 @@ from typing import Any
 from accelerate import Accelerator
 
 from jinyi.errors import InputError, shorten
-from jinyi.train import checkpoint, curves, reading
-from jinyi.train.journal import Journal
-from jinyi.train.lock import BEST, CHECKPOINTS, LAST, locked
-from jinyi.train.loop import State, StepReport, evaluate, start, steps
-from jinyi.train.machine import describe, from_main, open_machine
-from jinyi.train.outcome import data_hashes, write_model
-from jinyi.train.progress import Signals, shown
-from jinyi.train.recipe import Recipe
-from jinyi.train.resume import check_same
-from jinyi.train.schedule import interval
+from jinyi.train.recipe import Recipe, reading
+from jinyi.train.run import checkpoint, curves
+from jinyi.train.run.journal import Journal
+from jinyi.train.run.lock import BEST, CHECKPOINTS, LAST, locked
+from jinyi.train.run.loop import State, StepReport, evaluate, start, steps
+from jinyi.train.run.machine import describe, from_main, open_machine
+from jinyi.train.run.outcome import data_hashes, write_model
+from jinyi.train.run.progress import Signals, shown
+from jinyi.train.run.resume import check_same
+from jinyi.train.run.schedule import interval
 from jinyi.train.task import Task
 
 RECIPE = "recipe.yaml"

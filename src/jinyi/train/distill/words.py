@@ -15,16 +15,16 @@ from torch.nn import functional as F
 from jinyi.errors import InputError
 from jinyi.tokens import Tokenizer
 from jinyi.train.corpus import Shards
-from jinyi.train.distill_rows import TextRows
+from jinyi.train.data.masking import Masking, ordinary_tokens
+from jinyi.train.data.packing import LineRows, Rows, RowSource, stack
+from jinyi.train.data.rows import read_rows, source_name, source_path
+from jinyi.train.data.tensors import Padded
+from jinyi.train.distill.rows import TextRows
+from jinyi.train.distill.teacher import Teacher, shared_tokens
 from jinyi.train.losses import soften
-from jinyi.train.masking import Masking, ordinary_tokens
 from jinyi.train.network import Network
-from jinyi.train.packing import LineRows, Rows, RowSource, stack
 from jinyi.train.recipe import DistillObjective, Recipe, Source
-from jinyi.train.rows import read_rows, source_name, source_path
 from jinyi.train.task import Part
-from jinyi.train.teacher import Teacher, shared_tokens
-from jinyi.train.tensors import Padded
 
 _IntArray = npt.NDArray[np.int64]
 _MOST_ROWS = 1 << 40  # of one file: numbers of rows of different files do not meet

@@ -1,6 +1,6 @@
 """What a training run is: the sections of a recipe, with their defaults and meaning.
 
-A recipe is data. `jinyi.train.reading` makes one from YAML; nothing here opens a file.
+A recipe is data. `jinyi.train.recipe.reading` makes one from YAML; nothing here opens a file.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 
 from jinyi.tokens import Tokenizer
-from jinyi.train.masking import Masking
-from jinyi.train.tensors import pad
-from jinyi.train.topics import Prompt, Topics
+from jinyi.train.data.masking import Masking
+from jinyi.train.data.tensors import pad
+from jinyi.train.data.topics import Prompt, Topics
 
 _IntArray = npt.NDArray[np.int64]
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from jinyi.errors import InputError
 from jinyi.tokens import Tokenizer
-from jinyi.train.chance import below, uniform
 from jinyi.train.corpus import Shards
+from jinyi.train.data.chance import below, uniform
 
 SHORTEST_LINE = 4
 """Lines of fewer tokens are left out: there is hardly anything to predict from."""

@@ -14,8 +14,8 @@ from jinyi.errors import InputError, TruncationWarning, shorten
 from jinyi.label_words import label_words
 from jinyi.models.labels import label_words as check_words
 from jinyi.tokens import Tokenizer
-from jinyi.train.records import label_name
-from jinyi.train.rows import Rows
+from jinyi.train.data.records import label_name
+from jinyi.train.data.rows import Rows
 
 _IntArray = npt.NDArray[np.int64]
 _SLOTS = re.compile(r"(\{\}|\{text\})")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jinyi.tokens import Tokenizer
-from jinyi.train.chance import below, uniform
+from jinyi.train.data.chance import below, uniform
 
 _CONTROL = re.compile(r"\[[^\[\]]+\]$")
 _COUNT, _ORDER, _LENGTH, _FATE, _TOKEN = range(5)

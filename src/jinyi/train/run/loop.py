@@ -23,10 +23,10 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from jinyi.errors import InputError
-from jinyi.train.machine import add_up, share_of
 from jinyi.train.network import whole
 from jinyi.train.recipe import Recipe
-from jinyi.train.schedule import parameter_groups, rate, total_steps
+from jinyi.train.run.machine import add_up, share_of
+from jinyi.train.run.schedule import parameter_groups, rate, total_steps
 from jinyi.train.task import Part, Share, Task
 
 

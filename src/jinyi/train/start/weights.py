@@ -17,8 +17,8 @@ from jinyi.folder import ModelFolder, read_folder
 from jinyi.folder.weights import CLASSIFIER, MLM_BIAS
 from jinyi.registry import find_model
 from jinyi.tokens import Tokenizer
-from jinyi.train import starts
 from jinyi.train.corpus.shards import Shards
+from jinyi.train.data.rows import source_path
 from jinyi.train.network import Network
 from jinyi.train.recipe import (
     ContrastiveObjective,
@@ -28,9 +28,9 @@ from jinyi.train.recipe import (
     Recipe,
     TopicObjective,
 )
-from jinyi.train.rows import source_path
-from jinyi.train.shape import changed_shape, chosen_layers, contradiction, new_shape
-from jinyi.train.shrink import FittedWeights
+from jinyi.train.start import beginnings
+from jinyi.train.start.shape import changed_shape, chosen_layers, contradiction, new_shape
+from jinyi.train.start.shrink import FittedWeights
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def build(recipe: Recipe) -> tuple[Network, Tokenizer]:
             another tokenizer.
 
     Memory: the weights once, 4 bytes each, and the largest tensor once more. `words: ppmi` reads the shards; see
-    `starts.word_vectors`.
+    `beginnings.word_vectors`.
     """
     _check(recipe)
     heads = heads_of(recipe)
@@ -245,17 +245,17 @@ def _begin(network: Network, recipe: Recipe) -> None:
                 "token shards among data.train: word vectors are counted in them",
                 "Make them with jinyi corpus shard, or leave out start.words.",
             )
-        width = starts.word_width(network.config, neighbours=start.heads == "neighbours")
+        width = beginnings.word_width(network.config, neighbours=start.heads == "neighbours")
         corpus = [(part.ids, part.sentences) for part in shards]
-        vectors = starts.word_vectors(corpus, network.config.vocab_size, width, seed=recipe.seed)
-        starts.begin_words(encoder, torch.from_numpy(vectors), neighbours=start.heads == "neighbours")
+        vectors = beginnings.word_vectors(corpus, network.config.vocab_size, width, seed=recipe.seed)
+        beginnings.begin_words(encoder, torch.from_numpy(vectors), neighbours=start.heads == "neighbours")
         if network.mlm is not None:
-            starts.begin_bias(network.mlm, corpus)
+            beginnings.begin_bias(network.mlm, corpus)
     elif start.heads == "neighbours":
-        starts.begin_words(encoder, None, neighbours=True)
+        beginnings.begin_words(encoder, None, neighbours=True)
     if start.heads == "neighbours":
-        starts.begin_neighbours(encoder)
+        beginnings.begin_neighbours(encoder)
     if start.heads == "matching":
-        starts.begin_matching(encoder, seed=recipe.seed)
+        beginnings.begin_matching(encoder, seed=recipe.seed)
     if start.last_layer == "pooling":
-        starts.begin_pooling(encoder)
+        beginnings.begin_pooling(encoder)

@@ -10,7 +10,7 @@ from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder import ModelFolder
 from jinyi.tokens import Tokenizer
 from jinyi.train.recipe import Recipe
-from jinyi.train.shrink import even_layers
+from jinyi.train.start.shrink import even_layers
 
 _CHANGEABLE = (
     "num_hidden_layers",

@@ -17,8 +17,8 @@ from jinyi.batches import chunks
 from jinyi.errors import InputError, TruncationWarning, shorten
 from jinyi.text import empty_error
 from jinyi.tokens import Tokenizer
+from jinyi.train.data.records import SIDES, label_name, label_number, place_of, read_records
 from jinyi.train.recipe import Data, Source
-from jinyi.train.records import SIDES, label_name, label_number, place_of, read_records
 
 _SPLITS = {"train", "dev", "valid", "validation", "test", "test_public", "val"}
 

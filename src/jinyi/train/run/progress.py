@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from jinyi.train.loop import State, StepReport
+from jinyi.train.run.loop import State, StepReport
 
 Show = Callable[[StepReport, float | None], None]
 _SMOOTH = 0.95

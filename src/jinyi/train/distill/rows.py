@@ -11,10 +11,10 @@ import numpy.typing as npt
 from jinyi.errors import InputError
 from jinyi.tokens import Tokenizer
 from jinyi.tokens.cut import longest_first
-from jinyi.train import packing
+from jinyi.train.data import packing
+from jinyi.train.data.rows import Rows, read_rows
+from jinyi.train.distill.teacher import Teacher
 from jinyi.train.recipe import Data, Source
-from jinyi.train.rows import Rows, read_rows
-from jinyi.train.teacher import Teacher
 
 _IntArray = npt.NDArray[np.int64]
 
@@ -128,7 +128,7 @@ def same_ids(tokenizer: Tokenizer, teacher: Teacher) -> bool:
 
 
 class TextRows:
-    """Texts of a file as rows to be masked; as `jinyi.train.packing.LineRows`, without word boundaries.
+    """Texts of a file as rows to be masked; as `jinyi.train.data.packing.LineRows`, without word boundaries.
 
     Args:
         rows: the file, one text in each row.
@@ -141,7 +141,7 @@ class TextRows:
         self.lengths = (np.minimum(self._texts.lengths, self._room) + 2).astype(np.int32)
 
     def read(self, rows: _IntArray, epoch: int | None) -> packing.Rows:
-        """Return rows by their numbers; see `jinyi.train.packing.RowSource`. Every epoch has the same."""
+        """Return rows by their numbers; see `jinyi.train.data.packing.RowSource`. Every epoch has the same."""
         lengths = self.lengths[rows].astype(np.int64)
         ids = np.full((len(rows), int(lengths.max())), self._tokenizer.pad_id, np.int64)
         columns = np.arange(ids.shape[1])

@@ -17,8 +17,7 @@ from jinyi.errors import FolderError
 from jinyi.folder import write_folder
 from jinyi.folder.layout import model_card
 from jinyi.models.golden import make_golden
-from jinyi.train import reading
-from jinyi.train.recipe import Recipe
+from jinyi.train.recipe import Recipe, reading
 from jinyi.train.task import Task
 
 _GOLDEN = ("embed", "pair", "topic", "mlm")

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jinyi.errors import InputError
-from jinyi.train import reading
-from jinyi.train.checkpoint import Checkpoint
-from jinyi.train.recipe import Recipe, Schedule
-from jinyi.train.schedule import first_difference
+from jinyi.train.recipe import Recipe, Schedule, reading
+from jinyi.train.run.checkpoint import Checkpoint
+from jinyi.train.run.schedule import first_difference
 
 FREE = (
     "name",

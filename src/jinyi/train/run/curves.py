@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jinyi.train.journal import LOG, read_log
+from jinyi.train.run.journal import LOG, read_log
 
 CURVES = "curves.png"
 _MEANS = 100

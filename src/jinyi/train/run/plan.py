@@ -12,10 +12,10 @@ import torch
 from accelerate import Accelerator
 
 from jinyi.errors import InputError
-from jinyi.train.loop import State, evaluate, start, steps
-from jinyi.train.machine import describe, from_main, open_machine
 from jinyi.train.recipe import Recipe
-from jinyi.train.schedule import interval
+from jinyi.train.run.loop import State, evaluate, start, steps
+from jinyi.train.run.machine import describe, from_main, open_machine
+from jinyi.train.run.schedule import interval
 from jinyi.train.task import Share, Task
 
 SAMPLED = 32  # steps whose tokens are counted

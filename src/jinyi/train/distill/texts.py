@@ -14,15 +14,15 @@ from torch.nn import functional as F
 from jinyi import metrics
 from jinyi.runtime.torch_encoder import initialize
 from jinyi.tokens import Tokenizer
-from jinyi.train.distill_rows import Framed, labels_of, read_for_both, same_ids
+from jinyi.train.data.rows import source_name
+from jinyi.train.data.tensors import Padded, pad, runs
+from jinyi.train.distill.rows import Framed, labels_of, read_for_both, same_ids
+from jinyi.train.distill.teacher import Teacher
 from jinyi.train.losses import cosent, pair_loss, similarity_loss, soften, vector_loss
 from jinyi.train.network import Network, pool
 from jinyi.train.recipe import DistillObjective, Recipe, Source
-from jinyi.train.rows import source_name
 from jinyi.train.task import Part
 from jinyi.train.tasks.scoring import describe_rows
-from jinyi.train.teacher import Teacher
-from jinyi.train.tensors import Padded, pad, runs
 
 _IntArray = npt.NDArray[np.int64]
 _MOST_COMPARED = 1000  # texts of a dev file whose similarities are compared, each with each

@@ -10,7 +10,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from jinyi.errors import FolderError
-from jinyi.train import checkpoint
+from jinyi.train.run import checkpoint
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
 _LOCK = ".lock"

@@ -16,8 +16,7 @@ from typing import Any, get_type_hints
 import yaml
 
 from jinyi.errors import InputError, shorten
-from jinyi.train import rules, typed
-from jinyi.train.recipe import TASKS, Recipe
+from jinyi.train.recipe import TASKS, Recipe, rules, typed
 
 FAMILIAR = {
     "learning_rate": "optimizer.lr",

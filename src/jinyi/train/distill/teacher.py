@@ -14,8 +14,8 @@ from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder import read_folder
 from jinyi.registry import find_model
 from jinyi.tokens import Tokenizer
+from jinyi.train.data.tensors import Padded
 from jinyi.train.network import Network, pool
-from jinyi.train.tensors import Padded
 
 _TASKS = {"vectors": "embed", "similarities": "embed", "pair": None, "mlm": "mlm"}
 _LEAST_SHARED = 0.5

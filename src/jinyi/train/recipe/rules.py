@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError, shorten
-from jinyi.train import typed
-from jinyi.train.ranges import RANGES
 from jinyi.train.recipe import (
     ContrastiveObjective,
     DistillObjective,
@@ -19,7 +17,9 @@ from jinyi.train.recipe import (
     Recipe,
     Source,
     TopicObjective,
+    typed,
 )
+from jinyi.train.recipe.ranges import RANGES
 
 KINDS = {
     "pretrain": ("shards",),

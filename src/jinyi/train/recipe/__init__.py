@@ -1,0 +1,43 @@
+"""What a training run is: the sections of a recipe, and how one is read from YAML (`reading`)."""
+
+from jinyi.train.recipe.sections import (
+    TASKS,
+    Batch,
+    Checkpoint,
+    ContrastiveObjective,
+    Data,
+    DistillObjective,
+    Evaluation,
+    Machine,
+    Objective,
+    Optimizer,
+    Output,
+    PairObjective,
+    PretrainObjective,
+    Recipe,
+    Schedule,
+    Source,
+    Start,
+    TopicObjective,
+)
+
+__all__ = [
+    "TASKS",
+    "Batch",
+    "Checkpoint",
+    "ContrastiveObjective",
+    "Data",
+    "DistillObjective",
+    "Evaluation",
+    "Machine",
+    "Objective",
+    "Optimizer",
+    "Output",
+    "PairObjective",
+    "PretrainObjective",
+    "Recipe",
+    "Schedule",
+    "Source",
+    "Start",
+    "TopicObjective",
+]
