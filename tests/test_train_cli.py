@@ -99,7 +99,7 @@ def test_check(run, tmp_path: Path) -> None:
     [
         ("optimizer.lrr=1", ("optimizer.lrr", "nearest known key is optimizer.lr")),
         ("batch.rows=some", ("batch.rows", "a whole number")),
-        ("data.train=[none.jsonl]", ("none.jsonl", "no such file")),
+        ("data.train=[pairs.jsonl, none.jsonl, gone.tsv]", ("none.jsonl, gone.tsv", "no such file", "--data")),
         ("start.model=none", ("none",)),
         ("evaluation.metric=bleu", ("evaluation.metric", "accuracy")),
         ("objective.outputs=2", ("recipe.yaml",)),
@@ -168,3 +168,19 @@ def test_numbers_for_people() -> None:
     assert [readable_time(s) for s in (0.25, 59, 61, 3600, 90_000, 1e6)] == [
         *("0.25 s", "59 s", "1 min", "1 h 00 min", "25 h 00 min", "11.6 days"),
     ]
+
+
+def test_pretraining_on_a_vocabulary_without_the_usual_words(run, tmp_path: Path) -> None:
+    """The golden sentences of a folder need words that its vocabulary can spell."""
+    assert not {"生活", "问答"} & {a + b for a in VOCAB for b in VOCAB}
+    write_shards([TEXTS] * 9, Tokenizer(build_tokenizer(VOCAB)), tmp_path / "data" / "shards", words=list)
+    write_small(tmp_path / "mlm", "mlm")
+    (tmp_path / "recipe.yaml").write_text(
+        "{name: toy, task: pretrain, start: {model: mlm}, data: {train: [shards], max_length: 16}, "
+        "batch: {rows: 4}, schedule: {steps: 1}}",
+        encoding="utf-8",
+    )
+    code, _, err = run()
+    assert code == 0, err
+    record = json.loads((tmp_path / "runs" / "toy" / "last" / "jinyi.json").read_text(encoding="utf-8"))
+    assert record["golden"]["labels"] == ["体育"]

@@ -237,6 +237,11 @@ def test_batches_are_of_one_file_and_errors_name_lines(tmp_path: Path) -> None:
     assert all(torch.isfinite(total(task, step)) for step in range(8))
     with pytest.raises(InputError, match="a batch of 8 rows; expected at least 16"):
         make(tmp_path, ContrastiveObjective(), "texts", batch=Batch(rows=8, accumulate=16))
+    for loss in ("infonce", "cosent"):  # parts of one row have nothing to compare: the loss would be 0
+        objective, batch = ContrastiveObjective(loss=loss), Batch(rows=8, accumulate=8)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=f"a single row for {loss}"):
+            make(tmp_path, objective, "pairs", batch=batch)
+        make(tmp_path, objective, "triplets", batch=batch)  # these have negatives of their own
     with pytest.raises(InputError, match="mlp: kept with machine.fsdp"):
         make(tmp_path, ContrastiveObjective(mlp="kept"), "texts", machine=Machine(fsdp=True))
 

@@ -509,6 +509,17 @@ def test_faults_end_with_two(run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_input_is_not_written_over(run, tmp_path: Path) -> None:
+    text = "今天天气很好。\n\n明天天气不好。\n"
+    (tmp_path / "raw.txt").write_text(text, encoding="utf-8")
+    code, _, err = run("corpus", "clean", "-i", tmp_path / "raw.txt", "-o", tmp_path / "raw.txt")
+    assert code == 2 and "the same file" in err
+    assert (tmp_path / "raw.txt").read_text(encoding="utf-8") == text
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n天\n", encoding="utf-8")
+    code, _, err = run("vocab", "prune", tmp_path / "vocab.txt", "-o", tmp_path / "vocab.txt")
+    assert code == 2 and "the same file" in err
+
+
 def test_benchmark_prints_its_table(tmp_path: Path) -> None:
     pytest.importorskip("rjieba")
     pytest.importorskip("opencc")

@@ -374,3 +374,12 @@ def test_a_teacher_cut_smaller_becomes_a_student(place: Path, tmp_path: Path) ->
     scorer = PairScorer.load(result.model)
     assert scorer.predict([("怎么改密码", "如何修改登录密码")]).shape == (1,)
     assert read_folder(result.model).config.vocab_size == len(kept)
+
+
+def test_settings_that_teach_nothing_or_cannot_be_written(place: Path) -> None:
+    make(recipe(place, "similarities", "embed", rows=6, accumulate=3))
+    with pytest.raises(InputError, match="a single row for similarities"):
+        make(recipe(place, "similarities", "embed", rows=6, accumulate=6))
+    wider = recipe(place, "vectors", "embed")
+    with pytest.raises(InputError, match="with machine.fsdp"):
+        make(replace(wider, machine=Machine(fsdp=True)))

@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from jinyi.errors import InputError  # noqa: E402
+from jinyi.train.run import loop  # noqa: E402
 from jinyi.train.run.loop import State, StepReport, evaluate, start, steps  # noqa: E402
 from jinyi.train.run.machine import open_machine  # noqa: E402
 from jinyi.train.task import Share  # noqa: E402
@@ -222,3 +223,13 @@ def test_machine_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
         open_machine(recipe("machine.device=cuda").machine),
     ):
         pass
+
+
+def test_only_the_process_with_the_bad_rows_names_them() -> None:
+    made = recipe()
+    task, losses = ToyTask(made), [torch.tensor(1.0)]
+    parts = task.parts(0, Share(0, 2))
+    with pytest.raises(InputError, match="rows of another process"):
+        loop._check(task, Share(0, 2), parts, losses, 0, math.nan, 1.0, 8.0)
+    with pytest.raises(InputError, match=r"toy\.tsv, batch 0, part 0 of process 1"):
+        loop._check(task, Share(1, 2), parts, [torch.tensor(math.nan)], 0, math.nan, 1.0, 8.0)

@@ -150,6 +150,9 @@ def test_graded_labels_and_names(tmp_path: Path) -> None:
     task = make(tmp_path, PairObjective(labels=("different", "same")), named)
     assert task.parts(0, ALONE)[0].inputs["targets"].dtype == torch.float32
     assert task.folder() == {"task": "pair", "labels": ("same",)}
+    turned = make(tmp_path, PairObjective(labels=("same", "different")), named)  # the names tell, not the order
+    assert turned.folder() == task.folder()
+    assert torch.equal(turned.parts(0, ALONE)[0].inputs["targets"], task.parts(0, ALONE)[0].inputs["targets"])
 
 
 @pytest.mark.parametrize(
@@ -184,6 +187,16 @@ def test_bad_rows_and_settings(tmp_path: Path) -> None:
     assert task.describe(0, ALONE, 0).count("train.jsonl:") == 5 and task.describe(0, ALONE, 0).endswith(
         "and 2 more"
     )
+
+
+@pytest.mark.parametrize("segments", ["pair", "zeros"])
+def test_the_folder_scores_as_dev_rows_were_scored(tmp_path: Path, segments: str) -> None:
+    task = make(tmp_path, PairObjective(segments=segments))  # type: ignore[arg-type]
+    weights = task.finished(task.network.weights())
+    options = {"config": task.network.config, "tokenizer": task.tokenizer, **task.folder()}
+    path = write_folder(tmp_path / "folder", weights=weights, **options)
+    scores = PairScorer.load(path).predict([(row["texta"], row["textb"]) for row in PAIRS], raw_scores=True)
+    assert scores == pytest.approx(task.logits(task._train[0])[:, 0], abs=1e-4)
 
 
 def test_scoring_leaves_no_trace(tmp_path: Path) -> None:

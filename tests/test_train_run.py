@@ -305,6 +305,21 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     assert log(tmp_path)[-1]["step"] == 9
 
 
+def test_an_evaluation_that_fails_names_the_step(tmp_path: Path) -> None:
+    made = toy.recipe()
+    task = toy.ToyTask(made)
+    plain = task.evaluate
+
+    def evaluate() -> dict[str, float]:
+        if task.evaluations == 2:
+            raise InputError(found="nan among the scores", expected="numbers", fix="Look.", where="row 0")
+        return plain()
+
+    task.evaluate = evaluate  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"dev files after step 8: found nan .* optimizer\.lr"):
+        train(made, task, folder=tmp_path, progress=False)
+
+
 def test_a_cut_line_in_the_log(tmp_path: Path) -> None:
     killed(tmp_path, 9)
     with open(tmp_path / "log.jsonl", "a", encoding="utf-8") as stream:

@@ -107,3 +107,8 @@ def test_layer_decay_and_frozen_weights() -> None:
     assert id(network.encoder.embeddings.position_embeddings.weight) not in scale
     with pytest.raises(InputError, match="no weight that is trained"):
         parameter_groups(network.requires_grad_(False), Optimizer())
+
+
+def test_a_warm_up_as_long_as_the_run_is_told() -> None:
+    with pytest.warns(UserWarning, match="warmup is 400 steps of a run of 30"):
+        assert total_steps(Schedule(steps=30, warmup=400), 10) == 30

@@ -380,3 +380,14 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
             torch.testing.assert_close(
                 first[name] + second[name], whole[name], rtol=1e-3, atol=1e-5, msg=name
             )
+
+
+def test_parts_and_names_that_cannot_be(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "a" / "train.jsonl", 6)
+    with pytest.raises(InputError, match="a batch of 6 rows; expected at least 8"):  # before the first step
+        task_of(recipe(path, accumulate=8))
+    task_of(recipe(path, accumulate=6))
+    with pytest.raises(InputError, match="a single row for contrastive"):
+        task_of(recipe(path, accumulate=6, contrastive=1.0, views=2))
+    with pytest.raises(InputError, match="two train files called a"):
+        task_of(recipe(path, write_rows(tmp_path / "b" / "a" / "train.jsonl")))

@@ -75,6 +75,7 @@ def clean(
             fix="Choose another name for the output.",
             where=str(output),
         )
+    refuse_same(output, source)
     words: tuple[str, ...] = ()
     if bad_words is not None:
         listed = read_documents([bad_words], form="lines", encoding=encoding)
@@ -107,6 +108,17 @@ def clean(
         return
     _show(account)
     print_note(f"{account.kept_documents:,} of {account.documents:,} documents -> {output}")
+
+
+def refuse_same(output: Path, sources: Iterable[Path]) -> None:
+    """Refuse to write over what is read: it would be lost."""
+    if output.exists() and any(path.exists() and output.samefile(path) for path in sources):
+        raise InputError(
+            found="the same file for input and output",
+            expected="two files",
+            fix="Give the output another name: the input would be lost.",
+            where=str(output),
+        )
 
 
 def _pieces(documents: Iterable[list[str]]) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jinyi.cli.common import Encoding, Json, print_json, print_note, print_table
+from jinyi.cli.corpus import refuse_same
 from jinyi.errors import InputError
 
 app = typer.Typer(help="Vocabularies: build, prune, inspect.", no_args_is_help=True, rich_markup_mode=None)
@@ -90,6 +91,8 @@ def prune(
             fix="Give both or none.",
         )
     place = _place(vocabulary)
+    if not model:
+        refuse_same(output, [place, *(source or ())])
     if source:
         texts = read_documents(source, form="lines", column=column, encoding=encoding)
         lines = (line for part in texts for line in part)

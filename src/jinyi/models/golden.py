@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from jinyi.models.sentence_encoder import golden_vectors
 from jinyi.models.source import Source
 from jinyi.models.zero_shot import DEFAULT_PROMPT, label_log_probs, word_ids
 from jinyi.runtime import Head
+from jinyi.tokens import Tokenizer
 
 PAIRS = (
     ("怎么修改登录密码？", "登录密码在哪里改"),
@@ -21,6 +23,18 @@ PAIRS = (
     ("他把书借给了我。", "我把书借给了他。"),
 )
 WORDS = ("体育", "生活", "问答")
+
+
+def known_words(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Words to score that a vocabulary can spell: `WORDS`, or the first three of its own where it lacks those."""
+
+    def spelled(word: str) -> bool:
+        ids = tokenizer.ids_of_word(word)
+        return bool(ids) and tokenizer.unk_id not in ids
+
+    usual = tuple(filter(spelled, WORDS))
+    own = (entry for entry in tokenizer.vocab if entry and entry[0] not in "[#" and spelled(entry))
+    return usual or tuple(islice(own, 3))
 
 
 def make_golden(path: Path) -> Golden:
@@ -45,7 +59,7 @@ def make_golden(path: Path) -> Golden:
             fix="Write this folder without golden sentences.",
             where=str(path),
         )
-    words = folder.labels[:3] or WORDS
+    words = folder.labels[:3] or known_words(source.tokenizer)
     prompt = folder.prompts.get(folder.default_prompt_name or "", DEFAULT_PROMPT)
     ids = [np.asarray(word_ids(source, word), np.int64) for word in words]
     known = np.unique(np.concatenate(ids))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
+from jinyi.errors import InputError
 from jinyi.train import start
+from jinyi.train.data.rows import source_path
 from jinyi.train.recipe import Recipe, rules
 from jinyi.train.task import Share, Task
 
@@ -34,10 +36,24 @@ def build_task(recipe: Recipe, share: Share | None = None) -> Task:
         FolderError, ModelNotFoundError: a model or shard folder is missing, damaged or of another vocabulary.
     """
     rules.check(recipe)
+    _check_files(recipe)
     network, tokenizer = start.build(recipe)
     kind = getattr(import_module(f"jinyi.train.tasks.{recipe.task}"), CLASSES[recipe.task])
     task: Task = kind(recipe, network, tokenizer, share or share_here())
     return task
+
+
+def _check_files(recipe: Recipe) -> None:
+    """Refuse names of files that are not there, before the first of them is read."""
+    sources = (*recipe.data.train, *recipe.data.dev)
+    missing = [source.file for source in sources if not source_path(source, recipe.data).exists()]
+    if missing:
+        raise InputError(
+            where=f"data.folder = {recipe.data.folder or os.curdir}",
+            found="no such file: " + ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else ""),
+            expected=f"the {len(sources)} files that the recipe names",
+            fix="Say with --data (data.folder) where they lie; text becomes shards by `jinyi corpus shard`.",
+        )
 
 
 def share_here() -> Share:

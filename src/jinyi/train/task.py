@@ -85,6 +85,10 @@ class Task(ABC):
     def evaluate(self) -> dict[str, float]:
         """Dev scores by name, `metric` among them; empty without dev files. Leaves no trace in random numbers."""
 
+    def finished(self, weights: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Weights of the model folder from those of the network, float32 arrays by name: as a rule the same."""
+        return weights
+
     @abstractmethod
     def folder(self) -> dict[str, Any]:
         """Arguments of `jinyi.folder.write_folder` that say what the trained model is: task, pooling, labels…"""

@@ -129,16 +129,21 @@ class Sampler:
             )
         return np.array_split(np.arange(rows), pieces)[share.rank * each : (share.rank + 1) * each]
 
-    def check(self, share: Share) -> None:
+    def check(self, share: Share) -> list[int]:
         """Refuse batches with fewer rows than there are parts, before anything is trained.
 
         Makes the plans of the first epoch: about a second for each few million rows.
 
+        Returns:
+            The fewest rows that a part has, for each source; one number where rows of all share a batch.
+
         Raises:
             InputError: as `parts`.
         """
-        for group in range(len(self._groups)):
-            self.slices(min(map(len, self._plan(group, 0))), share)
+        fewest = [min(map(len, self._plan(group, 0))) for group in range(len(self._groups))]
+        for rows in fewest:
+            self.slices(rows, share)
+        return [rows // (share.world * self._batch.accumulate) for rows in fewest]
 
     def drawn(self) -> npt.NDArray[np.float64]:
         """Return how often a row of each source is seen in an epoch, on average; [sources]."""

@@ -89,6 +89,14 @@ def faults(recipe: Recipe) -> Iterator[Fault]:
             "a share below 1 or a whole number of steps",
             "Round it.",
         )
+    pairs = recipe.task == "pair" or getattr(recipe.objective, "targets", None) == "pair"
+    if pairs and recipe.data.max_length < 5:
+        yield Fault(
+            "data.max_length",
+            f"{recipe.data.max_length} for pairs",
+            "at least 5: [CLS], two [SEP] and a token of each text",
+            "Raise it.",
+        )
     yield from _start(recipe)
     yield from _sources(recipe)
     yield from _objective(recipe)
@@ -251,6 +259,18 @@ def _pair(own: PairObjective) -> Iterator[Fault]:
             f"{len(own.labels)} labels for {own.outputs} outputs",
             "as many labels as outputs (two or one for a single output)",
             "Correct objective.outputs or the list.",
+        )
+    twice = sorted({name for name in own.labels if own.labels.count(name) > 1})
+    if twice:
+        yield Fault(
+            "objective.labels", f"{shorten(twice[0])} twice", "different names", "Rename one of them."
+        )
+    if own.loss == "pcl_compat" and (own.smoothing or own.prior):
+        yield Fault(
+            "objective.smoothing" if own.smoothing else "objective.prior",
+            f"{own.smoothing or own.prior:g} with loss pcl_compat",
+            "0: the published loss has a smoothing of 0.1 built in",
+            "Leave it at 0, or take another loss.",
         )
     if own.outputs == 1 and own.loss in ("pcl", "pcl_compat"):
         yield Fault(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from jinyi.train.run.journal import LOG, read_log
 CURVES = "curves.png"
 _MEANS = 100
 _SHARES = 1.5
+_CHINESE = (
+    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Zen Hei"),
+    *("WenQuanYi Micro Hei", "PingFang SC", "Heiti SC", "Microsoft YaHei", "SimHei", "Droid Sans Fallback"),
+)
 _COLOURS = ("#1f5fa8", "#d1495b", "#2e8b57", "#8e5ea2", "#c98a1b", "#4d4d4d")
 
 
@@ -32,12 +37,28 @@ def draw(folder: Path, title: str, metric: str) -> Path | None:
         The picture; None where matplotlib is not installed or no step was made.
     """
     log = read_log(folder / LOG)
-    steps = [entry for entry in log if "loss" in entry]
-    if not steps or importlib.util.find_spec("matplotlib") is None:
+    if not any("loss" in entry for entry in log) or importlib.util.find_spec("matplotlib") is None:
         return None
+    from matplotlib import rc_context
+
+    # Names may be Chinese: the first of these fonts that is there draws what matplotlib's own cannot.
+    with rc_context({"font.family": _fonts()}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        return _draw(folder, title, metric, log)
+
+
+def _fonts() -> list[str]:
+    from matplotlib.font_manager import fontManager
+
+    there = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in _CHINESE if name in there)]
+
+
+def _draw(folder: Path, title: str, metric: str, log: Sequence[dict[str, Any]]) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    steps = [entry for entry in log if "loss" in entry]
     dev = [entry for entry in log if "dev" in entry]
     rows = 3 if dev else 2
     figure = Figure(figsize=(9, 2.9 * rows), dpi=110, layout="constrained")
@@ -90,7 +111,7 @@ def _plain(axis: Any, steps: Sequence[dict[str, Any]]) -> None:
 
 def _scores(axis: Any, dev: Sequence[dict[str, Any]], metric: str) -> None:
     """Shares and correlations on the left; numbers of another size, such as losses, on the right."""
-    names = sorted({name for entry in dev for name in entry["dev"]}, key=lambda name: (name != metric, name))
+    names = _shown({name for entry in dev for name in entry["dev"]}, metric)
     place = [entry["step"] for entry in dev]
     columns = {
         name: np.array([entry["dev"].get(name) for entry in dev], dtype=float)  # None becomes NaN
@@ -107,8 +128,9 @@ def _scores(axis: Any, dev: Sequence[dict[str, Any]], metric: str) -> None:
         axis.plot(
             place, values, marker="o", color=colour, label=name, alpha=1 if name == metric else 0.7, **style
         )
-        if name == metric and np.isfinite(values).any():
-            best = int(np.nanargmax(values))
+        chosen = np.where(np.array(place) > 0, values, np.nan)  # before the first step nothing is chosen
+        if name == metric and np.isfinite(chosen).any():
+            best = int(np.nanargmax(chosen))
             left.axvline(place[best], color=colour, linewidth=0.8, linestyle=":")
             text = f"best {metric}: {values[best]:.4g} at step {place[best]}"
             left.set_title(text, fontsize=9, loc="right", color="#555555")
@@ -117,6 +139,15 @@ def _scores(axis: Any, dev: Sequence[dict[str, Any]], metric: str) -> None:
     if right is not None:
         right.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")
         right.spines["top"].set_visible(False)
+
+
+def _shown(names: set[str], metric: str) -> list[str]:
+    """The deciding score first, then the means over the files, then that score of each file; those of a single file
+    are the means again."""
+    means = {name for name in names if any(other.endswith(f"_{name}") for other in names)} or names
+    files = {name for name in names - means if name.endswith(f"_{metric}")}
+    shown = means | ({metric} & names) | (files if len(files) > 1 else set())
+    return sorted(shown, key=lambda name: (name != metric, name in files, name))
 
 
 def _columns(

@@ -280,6 +280,8 @@ def _check(
         return
     bad = [k for k, value in enumerate(losses) if not math.isfinite(float(value))]
     rows = _rows(task, step, share, bad or range(len(parts)))
+    if share.world > 1 and not bad and not math.isfinite(loss):
+        rows = "rows of another process, which names them"
     raise InputError(
         where=where,
         found=f"loss {loss:g} and gradient norm {norm:g} ({rows})",

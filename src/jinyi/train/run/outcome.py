@@ -17,7 +17,7 @@ from jinyi.errors import FolderError
 from jinyi.folder import write_folder
 from jinyi.folder.layout import model_card
 from jinyi.models.golden import make_golden
-from jinyi.train.recipe import Recipe, reading
+from jinyi.train.recipe import PairObjective, Recipe, reading
 from jinyi.train.task import Task
 
 _GOLDEN = ("embed", "pair", "topic", "mlm")
@@ -74,7 +74,7 @@ def write_model(
     task_says = task.folder()
     arguments: dict[str, Any] = {
         "config": task.network.config,
-        "weights": weights,
+        "weights": task.finished(weights),
         "tokenizer": task.tokenizer,
         "name": output.name or recipe.name,
         "summary": output.summary,
@@ -130,6 +130,8 @@ def _card(
         lines += ["", "## Dev scores\n", f"On {files or 'the dev files'}, after step {training['step']}.\n"]
         lines += ["| score | value |", "|---|---|"]
         lines += [f"| {name} | {value:.4f} |" for name, value in dev.items()]
+    if isinstance(recipe.objective, PairObjective) and not recipe.objective.both_orders:
+        lines += ["", "Pairs were read in the order given; so does `predict(pairs, symmetric=False)`."]
     if recipe.output.card:
         lines += ["", recipe.output.card]
     return "\n".join(lines) + "\n"

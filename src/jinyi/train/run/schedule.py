@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from typing import Any
 
 from torch import nn
@@ -27,6 +28,9 @@ def total_steps(schedule: Schedule, epoch_steps: int) -> int:
 
     Raises:
         InputError: no step would be made.
+
+    Warns:
+        UserWarning: the warm-up is as long as the run, or longer.
     """
     total = schedule.steps
     if total is None:
@@ -37,6 +41,11 @@ def total_steps(schedule: Schedule, epoch_steps: int) -> int:
             found=f"steps {schedule.steps}, epochs {schedule.epochs} of {epoch_steps} steps each",
             expected="at least one step",
             fix="Make the run longer, or the batches smaller.",
+        )
+    if schedule.warmup >= max(total, 1):
+        warnings.warn(
+            f"schedule.warmup is {schedule.warmup:g} steps of a run of {total}: the rate never reaches its peak",
+            stacklevel=2,
         )
     return total
 

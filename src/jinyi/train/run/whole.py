@@ -219,7 +219,17 @@ class _Run:
     def _evaluate(self) -> None:
         """Score the dev files; keep the weights if they are the best so far."""
         begin = time.perf_counter()
-        scores = from_main(evaluate(self.state), self.accelerator)
+        try:
+            own = evaluate(self.state)
+        except InputError as error:
+            raise InputError(
+                where=f"dev files after step {self.state.step}",
+                found=f"{error.found} ({error.where})" if error.where else error.found,
+                expected=error.expected,
+                fix=f"{error.fix} After training: lower optimizer.lr or lengthen the warm-up; --resume begins at the "
+                "last checkpoint.",
+            ) from error
+        scores = from_main(own, self.accelerator)
         if not scores:
             return
         if self.metric not in scores:

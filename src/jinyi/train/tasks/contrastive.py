@@ -26,7 +26,14 @@ from jinyi.train.network import Network, pool
 from jinyi.train.recipe import ContrastiveObjective, Recipe
 from jinyi.train.task import Part, Share, Task
 from jinyi.train.tasks.relations import Related, framed
-from jinyi.train.tasks.scoring import choose_metric, describe_rows, dev_names, scoring, summarise
+from jinyi.train.tasks.scoring import (
+    check_compared,
+    choose_metric,
+    describe_rows,
+    different_names,
+    scoring,
+    summarise,
+)
 
 _MASK = 2  # what random numbers of a step are for
 _MASK_RATE = 0.15
@@ -86,7 +93,10 @@ class ContrastiveTask(Task):
             seed=recipe.seed,
             together=False,
         )
-        self._sampler.check(share)
+        together = share.world if self.objective.gather else 1
+        for related, fewest in zip(self._train, self._sampler.check(share), strict=True):
+            if related.rows.kind != "triplets":  # a triplet has a negative of its own
+                check_compared(fewest * together, self.objective.loss, related.rows.path)
         self.epoch_steps = self._sampler.epoch_steps
         self.rows = sum(len(related.rows) for related in self._train)
         self._masking = Masking(
@@ -94,7 +104,7 @@ class ContrastiveTask(Task):
         )
         limit = recipe.evaluation.limit
         dev = [read_rows(source, data, tokenizer, "pairs", limit=limit) for source in data.dev]
-        self._dev = dict(zip(dev_names(dev), map(Related.of, dev), strict=True))
+        self._dev = dict(zip(different_names(dev), map(Related.of, dev), strict=True))
         for related in self._dev.values():
             if not related.graded:
                 raise InputError(

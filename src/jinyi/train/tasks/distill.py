@@ -19,8 +19,9 @@ from jinyi.train.distill.words import WordImitation
 from jinyi.train.losses import hidden_loss
 from jinyi.train.network import Network
 from jinyi.train.recipe import DistillObjective, Recipe
+from jinyi.train.recipe.rules import KINDS
 from jinyi.train.task import Part, Share, Task
-from jinyi.train.tasks.scoring import choose_metric, scoring, summarise
+from jinyi.train.tasks.scoring import check_compared, choose_metric, scoring, summarise
 
 
 class DistillTask(Task):
@@ -70,6 +71,13 @@ class DistillTask(Task):
                 expected="0, or the same tokenizer: hidden states are compared token by token",
                 fix="Start with the teacher's tokenizer, or leave out objective.hidden.",
             )
+        if "vectors" in network.extras and recipe.machine.fsdp:
+            raise InputError(
+                where="objective.targets",
+                found="vectors of another width than the teacher's, with machine.fsdp",
+                expected="one of the two: their map would be spread over processes when the folder is written",
+                fix="Train without fsdp, or imitate similarities.",
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self._add_map()
@@ -83,7 +91,11 @@ class DistillTask(Task):
             seed=recipe.seed,
             together=self._imitation.together,
         )
-        self._sampler.check(share)
+        fewest = self._sampler.check(share)
+        if objective.targets == "similarities":
+            for source, rows in zip(data.train, fewest, strict=True):
+                sides = 1 if (source.kind or KINDS["distill"][0]) in ("texts", "topics") else 2
+                check_compared(rows * sides, "similarities", source.file)
         self.metric = choose_metric(recipe, self._imitation.measured, self._imitation.metrics)
         self.epoch_steps = self._sampler.epoch_steps
         self.rows = sum(map(len, self._imitation.lengths))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from jinyi.train.losses import class_shares, pair_loss
 from jinyi.train.network import Network
 from jinyi.train.recipe import PairObjective, Recipe
 from jinyi.train.task import Part, Share, Task
-from jinyi.train.tasks.scoring import choose_metric, describe_rows, dev_names, scoring, summarise
+from jinyi.train.tasks.scoring import choose_metric, describe_rows, different_names, scoring, summarise
 
 _CONTROL = 3  # [CLS], [SEP], [SEP]
 _TURN = 1  # what random numbers of a step are for
@@ -63,6 +64,8 @@ class PairTask(Task):
         self.objective = recipe.objective
         self.max_length = recipe.data.max_length
         self._similar = similar_class(self.objective)
+        two = self.objective.outputs == 1 and len(self.objective.labels) == 2
+        self._named = similar_class(replace(self.objective, outputs=2)) if two else None
         data, batch = recipe.data, recipe.batch
         self._train = [read_rows(source, data, tokenizer, "pairs", together=True) for source in data.train]
         self._targets = [self._read_targets(rows) for rows in self._train]
@@ -84,7 +87,7 @@ class PairTask(Task):
             read_rows(source, data, tokenizer, "pairs", limit=limit, together=True) for source in data.dev
         ]
         self._dev_targets = [self._read_targets(rows) for rows in self._dev]
-        names = zip(dev_names(self._dev), self._dev_targets, strict=True)
+        names = zip(different_names(self._dev), self._dev_targets, strict=True)
         self._metrics = {name: self._measured(targets) for name, targets in names}
         self.metric = choose_metric(recipe, self._metrics, ("accuracy", "spearman"))
 
@@ -155,6 +158,15 @@ class PairTask(Task):
                     total[numbers] += logits.double().cpu().numpy()
         return total / len(orders)
 
+    def finished(self, weights: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `Task.finished`. With `segments: zeros` both segments get the embedding of the first, the only one that
+        was trained: readers give the second text segment 1.
+        """
+        name = "embeddings.token_type_embeddings.weight"
+        if self.objective.segments == "pair":
+            return weights
+        return {**weights, name: np.repeat(weights[name][:1], len(weights[name]), axis=0)}
+
     def folder(self) -> dict[str, Any]:
         """See `Task.folder`.
 
@@ -163,7 +175,8 @@ class PairTask(Task):
         """
         own = self.objective
         if own.outputs == 1:
-            return {"task": "pair", "labels": own.labels[-1:]}
+            says = own.labels if self._named is None else own.labels[self._named : self._named + 1]
+            return {"task": "pair", "labels": says}
         names = own.labels or (() if own.outputs == 2 else tuple(map(str, range(own.outputs))))
         if self._similar is None:
             return {"task": "classes", "labels": names}
@@ -173,8 +186,9 @@ class PairTask(Task):
         """Labels as the loss reads them: float32 P(similar), or int64 classes."""
         own = self.objective
         if own.outputs == 1:
-            named = len(own.labels) == 2 and any(label in own.labels for label in rows.labels)
-            return rows.classes(own.labels).astype(np.float32) if named else rows.scores(0.0, 1.0)
+            if self._named is None or not any(label in own.labels for label in rows.labels):
+                return rows.scores(0.0, 1.0)
+            return (rows.classes(own.labels) == self._named).astype(np.float32)
         return rows.classes(own.labels or tuple(map(str, range(own.outputs))))
 
     def _lengths(self, rows: Rows) -> npt.NDArray[np.int64]:

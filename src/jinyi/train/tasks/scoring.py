@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,22 +30,42 @@ def scoring(network: Network) -> Iterator[torch.device]:
         network.train(training)
 
 
-def dev_names(sets: Sequence[Rows]) -> list[str]:
-    """Return the names of the dev files.
+def different_names(sets: Sequence[Rows], split: str = "dev") -> list[str]:
+    """Return the names of the dev (or train) files.
 
     Raises:
-        InputError: two have the same name, so that one's scores would hide the other's.
+        InputError: two have the same name, so that one would hide the other.
     """
     names = [rows.name for rows in sets]
     for name in names:
         if names.count(name) > 1:
             raise InputError(
-                found=f"two dev files called {name}",
+                found=f"two {split} files called {name}",
                 expected="a name of its own for each",
                 fix="Give one of them `name`.",
-                where="data.dev",
+                where=f"data.{split}",
             )
     return names
+
+
+def check_compared(fewest: int, loss: str, path: Path | str) -> None:
+    """Refuse parts in which a loss that compares texts has nothing to compare: it would be 0 and teach nothing.
+
+    Args:
+        fewest: texts (pairs) that are compared with each other, in the smallest part.
+        loss: its name.
+        path: of the file.
+
+    Raises:
+        InputError: fewer than two.
+    """
+    if fewest < 2:
+        raise InputError(
+            found=f"parts of a single row for {loss}",
+            expected="two rows at least that can be compared: parts are batches of their own",
+            fix="Raise batch.rows (objective.cache bounds the memory), lower batch.accumulate, or take more rows.",
+            where=str(path),
+        )
 
 
 def choose_metric(recipe: Recipe, metrics: Mapping[str, Sequence[str]], order: Sequence[str]) -> str:

@@ -27,7 +27,14 @@ from jinyi.train.losses import supcon
 from jinyi.train.network import Network, pool
 from jinyi.train.recipe import Recipe, TopicObjective
 from jinyi.train.task import Part, Share, Task
-from jinyi.train.tasks.scoring import choose_metric, describe_rows, dev_names, scoring, summarise
+from jinyi.train.tasks.scoring import (
+    check_compared,
+    choose_metric,
+    describe_rows,
+    different_names,
+    scoring,
+    summarise,
+)
 
 REFERENCES = 32
 """Training texts of each topic that dev texts are compared with, the first ones."""
@@ -55,7 +62,7 @@ class TopicTask(Task):
         recipe: of task "topic".
         network: with an MLM head.
         tokenizer: text to ids.
-        share: this process; it makes no difference to what is read.
+        share: this process; every batch has to have a row for each process.
 
     Raises:
         InputError: a file, row, label, label word or prompt cannot be used.
@@ -70,11 +77,11 @@ class TopicTask(Task):
         data, length, limit = recipe.data, recipe.data.max_length, recipe.evaluation.limit
         read = [read_rows(source, data, tokenizer, "topics") for source in data.train]
         self._train = [Topics.of(rows, tokenizer, length) for rows in read]
-        by_name = {topics.rows.name: topics for topics in self._train}
+        by_name = dict(zip(different_names(read, "train"), self._train, strict=True))
         dev = [read_rows(source, data, tokenizer, "topics", limit=limit) for source in data.dev]
         self._dev = {
             name: Topics.of(rows, tokenizer, length, by_name.get(name))
-            for name, rows in zip(dev_names(dev), dev, strict=True)
+            for name, rows in zip(different_names(dev), dev, strict=True)
         }
         self._references = {name: self._reference_rows(name, by_name) for name in self._dev}
         self._sampler = Sampler(
@@ -86,6 +93,10 @@ class TopicTask(Task):
             seed=recipe.seed,
             together=False,
         )
+        world = share or Share()
+        for topics, fewest in zip(self._train, self._sampler.check(world), strict=True):
+            if self.objective.contrastive:
+                check_compared(fewest * world.world, "contrastive", topics.rows.path)
         self.epoch_steps = self._sampler.epoch_steps
         self.rows = sum(map(len, read))
         self._masking = Masking(
