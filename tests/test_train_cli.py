@@ -99,7 +99,10 @@ def test_check(run, tmp_path: Path) -> None:
     [
         ("optimizer.lrr=1", ("optimizer.lrr", "nearest known key is optimizer.lr")),
         ("batch.rows=some", ("batch.rows", "a whole number")),
-        ("data.train=[pairs.jsonl, none.jsonl, gone.tsv]", ("none.jsonl, gone.tsv", "no such file", "--data")),
+        (
+            "data.train=[pairs.jsonl, none.jsonl, gone.tsv]",
+            ("none.jsonl, gone.tsv", "no such file", "--data"),
+        ),
         ("start.model=none", ("none",)),
         ("evaluation.metric=bleu", ("evaluation.metric", "accuracy")),
         ("objective.outputs=2", ("recipe.yaml",)),

@@ -150,7 +150,8 @@ def test_graded_labels_and_names(tmp_path: Path) -> None:
     task = make(tmp_path, PairObjective(labels=("different", "same")), named)
     assert task.parts(0, ALONE)[0].inputs["targets"].dtype == torch.float32
     assert task.folder() == {"task": "pair", "labels": ("same",)}
-    turned = make(tmp_path, PairObjective(labels=("same", "different")), named)  # the names tell, not the order
+    # The names tell which means similar, not their order.
+    turned = make(tmp_path, PairObjective(labels=("same", "different")), named)
     assert turned.folder() == task.folder()
     assert torch.equal(turned.parts(0, ALONE)[0].inputs["targets"], task.parts(0, ALONE)[0].inputs["targets"])
 

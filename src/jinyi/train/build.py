@@ -48,9 +48,10 @@ def _check_files(recipe: Recipe) -> None:
     sources = (*recipe.data.train, *recipe.data.dev)
     missing = [source.file for source in sources if not source_path(source, recipe.data).exists()]
     if missing:
+        more = f" and {len(missing) - 5} more" if missing[5:] else ""
         raise InputError(
             where=f"data.folder = {recipe.data.folder or os.curdir}",
-            found="no such file: " + ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else ""),
+            found=f"no such file: {', '.join(missing[:5])}{more}",
             expected=f"the {len(sources)} files that the recipe names",
             fix="Say with --data (data.folder) where they lie; text becomes shards by `jinyi corpus shard`.",
         )

@@ -285,7 +285,8 @@ class PairObjective:
 
     Args:
         outputs: 1 (a logit, P(similar) by sigmoid) or the number of classes.
-        labels: names of the classes in their order; with `loss: pcl` the order is that of relevance.
+        labels: names of the classes in their order; with `loss: pcl` the order is that of relevance. For one output two
+            names: the one that means similar is told by the names, else it is the second.
         loss: "cross_entropy", "focal", "pcl" (ours, differentiable) or "pcl_compat" (the value of the published code,
             which has no gradient beyond label smoothing).
         smoothing: label smoothing.

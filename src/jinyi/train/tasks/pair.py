@@ -188,7 +188,7 @@ class PairTask(Task):
         if own.outputs == 1:
             if self._named is None or not any(label in own.labels for label in rows.labels):
                 return rows.scores(0.0, 1.0)
-            return (rows.classes(own.labels) == self._named).astype(np.float32)
+            return np.asarray(rows.classes(own.labels) == self._named, np.float32)
         return rows.classes(own.labels or tuple(map(str, range(own.outputs))))
 
     def _lengths(self, rows: Rows) -> npt.NDArray[np.int64]:
