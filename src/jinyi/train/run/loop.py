@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from jinyi.errors import InputError
 from jinyi.train.network import whole
 from jinyi.train.recipe import Recipe
-from jinyi.train.run.machine import add_up, share_of
+from jinyi.train.run.machine import add_up, settle, share_of
 from jinyi.train.run.schedule import parameter_groups, rate, total_steps
 from jinyi.train.task import Part, Share, Task
 
@@ -182,6 +182,7 @@ def steps(task: Task, recipe: Recipe, accelerator: Accelerator, state: State) ->
             group["lr"] = lr * group["scale"]
         state.optimizer.step()
         state.optimizer.zero_grad()
+        settle(accelerator)
         state.step = step + 1
         state.save = state.stop = False
         yield StepReport(

@@ -83,6 +83,17 @@ def add_up(values: list[float], accelerator: Accelerator) -> torch.Tensor:
     return total
 
 
+def settle(accelerator: Accelerator) -> None:
+    """Have an XLA device compute what is pending; nothing on others.
+
+    XLA collects operations until told to run them; without this, saving would compile a program for every weight.
+    """
+    if accelerator.device.type == "xla":
+        import torch_xla
+
+        torch_xla.sync()
+
+
 def from_main(value: Any, accelerator: Accelerator) -> Any:
     """The main process's value, on every process; every process has to call it."""
     return broadcast_object_list([value])[0] if accelerator.num_processes > 1 else value
