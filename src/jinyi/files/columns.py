@@ -92,6 +92,6 @@ def _missing(row: Mapping[str, object], expected: str, where: str) -> InputError
     return InputError(
         found=f"columns {', '.join(map(str, row)) or '(none)'}",
         expected=f"column {expected}",
-        fix="Name the columns (--column, --columns), or rename them in the file.",
+        fix="Name the columns (--column, --columns; `columns` in a recipe), or rename them in the file.",
         where=where,
     )
