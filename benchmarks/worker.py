@@ -11,6 +11,7 @@ jinyi's repository, and each system imports its library only when it is opened.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -235,7 +236,13 @@ class MatrixProducts:
     @staticmethod
     def _openvino(rows: int, inner: int, columns: int, precision: str) -> Callable[[], object]:
         import numpy as np
-        import openvino
+
+        if importlib.util.find_spec("jinyi"):  # without the telemetry of a plain import
+            from jinyi.runtime.openvino_api import load_openvino
+
+            openvino = load_openvino()
+        else:
+            import openvino
 
         rng = np.random.default_rng(0)
         ops = openvino.opset13
