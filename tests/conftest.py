@@ -52,3 +52,20 @@ def small_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_small(root / "classes", "classes", outputs=3, labels=["体育", "财经", "新闻"])
     write_small(root / "megatron", config=MEGATRON)
     return root
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs the command in this process: (exit code, standard output, standard error)."""
+    from jinyi import cli
+
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["jinyi", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import jinyi
-from jinyi import cli, vocab
+from jinyi import vocab
 from jinyi.errors import FolderError, InputError
 from jinyi.folder import read_folder
 from jinyi.tokens import Tokenizer, build_tokenizer
@@ -156,21 +155,6 @@ def test_vocabulary_files(tmp_path: Path) -> None:
         write_entries(tmp_path / "bad.txt", ["a\nb"])
     with pytest.raises(FolderError, match="No such file"):
         read_entries(tmp_path / "none.txt")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs the command in this process: (exit code, standard output, standard error)."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["jinyi", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_commands(run, tmp_path: Path) -> None:
