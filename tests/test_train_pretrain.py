@@ -29,6 +29,7 @@ from jinyi.train.recipe import (  # noqa: E402
 )
 from jinyi.train.task import Share  # noqa: E402
 from jinyi.train.tasks.pretrain import PretrainTask  # noqa: E402
+from train_toys import gradient  # noqa: E402
 
 TOKENIZER = Tokenizer(build_tokenizer(VOCAB))
 CHARACTERS = "怎么改密码如何修登录今天气很好不心情体育财经新闻的一则关于是下面"
@@ -94,20 +95,6 @@ def fit(task: PretrainTask, steps: int, lr: float, warmup: int = 10) -> list[flo
         optimizer.step()
         losses.append(loss)
     return losses
-
-
-def gradient(task: PretrainTask, step: int, shares: tuple[Share, ...]) -> tuple[float, torch.Tensor]:
-    """Loss and gradient of a step as the loop defines them, over all parts of all processes."""
-    parts = [part for share in shares for part in task.parts(step, share)]
-    total = sum(part.weight for part in parts)
-    task.network.zero_grad()
-    value = 0.0
-    for part in parts:
-        loss, _ = task.loss(part.inputs)
-        (loss * (part.weight / total)).backward()
-        value += float(loss.detach()) * part.weight / total
-    weights = [weight for weight in task.network.parameters() if weight.grad is not None]
-    return value, torch.cat([weight.grad.flatten() for weight in weights])
 
 
 @pytest.mark.slow

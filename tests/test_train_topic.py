@@ -38,6 +38,7 @@ from jinyi.train.task import Share  # noqa: E402
 from jinyi.train.tasks.topic import TopicTask  # noqa: E402
 from topic_process import results  # noqa: E402
 from topic_process import task as process_task  # noqa: E402
+from train_toys import gradient  # noqa: E402
 
 TOKENIZER = Tokenizer(build_tokenizer(VOCAB))
 QUIET = replace(CONFIG, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
@@ -90,20 +91,6 @@ def network(config=QUIET, scale: float = 1.0) -> Network:
 
 def task_of(own: Recipe, **options) -> TopicTask:
     return TopicTask(own, network(**options), TOKENIZER, Share())
-
-
-def gradient(task: TopicTask, step: int, shares: tuple[Share, ...]) -> tuple[float, torch.Tensor]:
-    """Loss and gradient of a step as the loop defines them, over all parts of all processes."""
-    parts = [part for share in shares for part in task.parts(step, share)]
-    total = sum(part.weight for part in parts)
-    task.network.zero_grad()
-    value = 0.0
-    for part in parts:
-        loss, _ = task.loss(part.inputs)
-        (loss * (part.weight / total)).backward()
-        value += float(loss.detach()) * part.weight / total
-    grads = [weight.grad.flatten() for weight in task.network.parameters() if weight.grad is not None]
-    return value, torch.cat(grads)
 
 
 def fit(task: TopicTask, steps: int, lr: float = 5e-3) -> None:

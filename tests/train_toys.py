@@ -89,3 +89,17 @@ def gradients(task: Task, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     task.network.zero_grad()
     loss.backward()
     return {name: p.grad.clone() for name, p in task.network.named_parameters() if p.grad is not None}
+
+
+def gradient(task: Task, step: int, shares: tuple[Share, ...]) -> tuple[float, torch.Tensor]:
+    """Loss and gradient of a step as the loop defines them, over all parts of all processes."""
+    parts = [part for share in shares for part in task.parts(step, share)]
+    total = sum(part.weight for part in parts)
+    task.network.zero_grad()
+    value = 0.0
+    for part in parts:
+        loss, _ = task.loss(part.inputs)
+        (loss * (part.weight / total)).backward()
+        value += float(loss.detach()) * part.weight / total
+    weights = [weight for weight in task.network.parameters() if weight.grad is not None]
+    return value, torch.cat([weight.grad.flatten() for weight in weights])
