@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jinyi.train.corpus.clean import Report
     from jinyi.train.corpus.read import Form
 
-app = typer.Typer(help="Raw text: clean, shard.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Raw text: clean, mix, shard.", no_args_is_help=True, rich_markup_mode=None)
 _PIECE = 1 << 20
 
 Inputs = Annotated[
@@ -67,14 +67,7 @@ def clean(
     from jinyi.train.corpus.clean import clean as run
     from jinyi.train.corpus.read import read_documents
 
-    kind, packing = file_format(output)
-    if kind != "txt":
-        raise InputError(
-            found=f"a {kind} file for the text",
-            expected="txt (also .gz, .xz)",
-            fix="Choose another name for the output.",
-            where=str(output),
-        )
+    _need_txt(output)
     refuse_same(output, source)
     words: tuple[str, ...] = ()
     if bad_words is not None:
@@ -95,7 +88,7 @@ def clean(
     )
     account = Report()
     texts = read_documents(source, form=cast("Form", documents), column=column, encoding=encoding)
-    pack = PACKED.get(packing, bytes)
+    pack = PACKED.get(file_format(output)[1], bytes)
     with atomic_file(output) as stream:
         for piece in _pieces(run(texts, rules, report=account)):
             stream.write(pack(piece))
@@ -110,6 +103,19 @@ def clean(
     print_note(f"{account.kept_documents:,} of {account.documents:,} documents -> {output}")
 
 
+def _need_txt(output: Path) -> None:
+    from jinyi.files.formats import file_format
+
+    kind, _ = file_format(output)
+    if kind != "txt":
+        raise InputError(
+            found=f"a {kind} file for the text",
+            expected="txt (also .gz, .xz)",
+            fix="Choose another name for the output.",
+            where=str(output),
+        )
+
+
 def refuse_same(output: Path, sources: Iterable[Path]) -> None:
     """Refuse to write over what is read: it would be lost."""
     if output.exists() and any(path.exists() and output.samefile(path) for path in sources):
@@ -121,12 +127,12 @@ def refuse_same(output: Path, sources: Iterable[Path]) -> None:
         )
 
 
-def _pieces(documents: Iterable[list[str]]) -> Iterator[bytes]:
-    """Sentences a line, a blank line after each document, about a megabyte at a time."""
+def _pieces(documents: Iterable[list[str]], *, blank: bool = True) -> Iterator[bytes]:
+    """Sentences a line, a blank line after each document unless told otherwise, about a megabyte at a time."""
     block: list[str] = []
     size = 0
     for lines in documents:
-        block += [*lines, ""]
+        block += [*lines, ""] if blank else lines
         size += sum(map(len, lines))
         if size >= _PIECE:
             yield ("\n".join(block) + "\n").encode("utf-8")
@@ -149,6 +155,67 @@ def _show(account: Report) -> None:
     print_table(["", "documents", "lines", "characters", "share", "such as"], rows)
 
 
+@app.command("mix")
+def mix(
+    take: Annotated[
+        list[str],
+        typer.Option("--take", help="FILE=CHARACTERS: how much of a file; may be given again."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="txt file (also .gz, .xz).")],
+    documents: Documents = "blank",
+    column: Column = None,
+    encoding: Encoding = "utf-8",
+    scale: Annotated[float, typer.Option(help="Multiplies all the characters.")] = 1.0,
+    block: Annotated[int, typer.Option(help="Neighbouring documents that are drawn together.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw a corpus from several: so many characters of each file.
+
+    jinyi corpus mix --take news.txt=9000000 --take forum.txt.xz=600000 -o corpus.txt
+    """
+    from jinyi.files import atomic_file
+    from jinyi.files.formats import PACKED, file_format
+    from jinyi.train.corpus.mix import mix as run
+
+    _need_txt(output)
+    takes = [_take(text) for text in take]
+    refuse_same(output, [path for path, _ in takes])
+    counts = {"documents": 0, "characters": 0}
+
+    def counted() -> Iterator[list[str]]:
+        form = cast("Form", documents)
+        for lines in run(
+            takes, form=form, column=column, encoding=encoding, scale=scale, block=block, seed=seed
+        ):
+            counts["documents"] += 1
+            counts["characters"] += sum(map(len, lines))
+            yield lines
+
+    pack = PACKED.get(file_format(output)[1], bytes)
+    with atomic_file(output) as stream:
+        for piece in _pieces(counted(), blank=documents == "blank"):
+            stream.write(pack(piece))
+    body = {"output": str(output), **counts}
+    if as_json:
+        print_json(body)
+        return
+    print_note(f"{counts['documents']:,} documents, {counts['characters']:,} characters -> {output}")
+
+
+def _take(text: str) -> tuple[Path, int]:
+    name, _, number = text.rpartition("=")
+    try:
+        return Path(name or number), int(number.replace("_", "") if name else "")
+    except ValueError as error:
+        raise InputError(
+            found=text,
+            expected="FILE=CHARACTERS with a whole number",
+            fix="For example --take news.txt=9000000.",
+            where="--take",
+        ) from error
+
+
 @app.command("shard")
 def shard(
     source: Inputs,
@@ -160,6 +227,7 @@ def shard(
     longest: Annotated[
         int, typer.Option(help="Cut lines of more characters at ends of sentences; 0: as they are.")
     ] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a shard folder that is there already.")] = False,
     as_json: Json = False,
 ) -> None:
     """Tokenise text once, with word boundaries, for `jinyi train` to read.
@@ -173,7 +241,7 @@ def shard(
     texts = read_documents(source, form=cast("Form", documents), column=column, encoding=encoding)
     if longest > 0:
         texts = ([piece for line in lines for piece in cut_line(line, longest)] for lines in texts)
-    path = write_shards(texts, open_tokenizer(tokenizer), output)
+    path = write_shards(texts, open_tokenizer(tokenizer), output, overwrite=overwrite)
     body: dict[str, Any] = {"output": str(path), **Shards.open(path).record}
     if as_json:
         print_json(body)
