@@ -15,10 +15,8 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,6 +36,8 @@ from systems import (
     Worker,
     WorkerError,
     last_error,
+    run_benchmark,
+    say,
     worker_environment,
 )
 from tokenizers import Tokenizer as Backend
@@ -458,10 +458,6 @@ def agreement(found: np.ndarray, expected: np.ndarray) -> float:
     return float(((found * expected).sum(axis=1) / lengths).min())
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def names_of(known: tuple[Any, ...]) -> Callable[[str], set[str]]:
     """An argparse type: names from a comma-separated list."""
     names = {item.name for item in known}
@@ -504,21 +500,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 5)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `timeout` leaves no workers and files
-    with tempfile.TemporaryDirectory(prefix="jinyi-benchmark-") as temporary:
-        work = options.work or Path(temporary)
-        work.mkdir(parents=True, exist_ok=True)
-        benchmark = Benchmark(options, work.resolve())
-        interrupted = False
-        try:
-            benchmark.run()
-        except KeyboardInterrupt:
-            say("interrupted: tables of what was measured")
-            interrupted = True
-        print(report(benchmark.result))
-        benchmark.write()
-    failed = any(section["failed"] for section in benchmark.result["sections"])
-    return 130 if interrupted else int(failed)
+    return run_benchmark(lambda folder: Benchmark(options, folder), report, options.work)
 
 
 if __name__ == "__main__":

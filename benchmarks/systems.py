@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 from machine import OthersLoad
@@ -216,6 +220,53 @@ class Worker:
             raise WorkerError(f"ended with exit code {code}; {last_error(self._log)}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+class Measurement(Protocol):
+    """What `run_benchmark` runs: `result` fills up in `run`, with its "sections" and what "failed" in each."""
+
+    result: dict[str, Any]
+
+    def run(self) -> None:
+        """Measure everything."""
+
+    def write(self) -> None:
+        """Write the result to the file that was asked for, if any."""
+
+
+def run_benchmark(
+    begin: Callable[[Path], Measurement], report: Callable[[dict[str, Any]], str], place: Path | None = None
+) -> int:
+    """Run a benchmark; print and write what was measured, also where it is interrupted.
+
+    Args:
+        begin: makes the benchmark, from the folder it may write to.
+        report: the result as text.
+        place: that folder; None for a temporary one.
+
+    Returns:
+        The exit code: 0, 1 where a system failed, 130 after an interruption.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `timeout` leaves no workers and files
+    with tempfile.TemporaryDirectory(prefix="jinyi-benchmark-") as temporary:
+        folder = place or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        benchmark = begin(folder.resolve())
+        interrupted = False
+        try:
+            benchmark.run()
+        except KeyboardInterrupt:
+            say("interrupted: tables of what was measured")
+            interrupted = True
+        print(report(benchmark.result))
+        benchmark.write()
+    failed = any(section["failed"] for section in benchmark.result["sections"])
+    return 130 if interrupted else int(failed)
+
+
+def say(text: str) -> None:
+    """Tell how it goes, on standard error."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def worker_environment() -> dict[str, str]:

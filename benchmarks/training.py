@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import statistics
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from inference import names_of, say
+from inference import names_of
 from machine import OthersLoad, describe
 from report import QUIET, SPREAD, number, rate_cell, table
-from systems import LIMITS, System, Worker, WorkerError
+from systems import LIMITS, System, Worker, WorkerError, run_benchmark, say
 from training_worker import LENGTH, MASKED
 from workloads import BASE, TINY, VOCABULARY, encoder_flops, made_up, random_folder, read_rows
 
@@ -350,19 +348,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, help="default: the cores really there")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 5)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `timeout` leaves no workers and files
-    with tempfile.TemporaryDirectory(prefix="jinyi-benchmark-") as temporary:
-        benchmark = Benchmark(options, Path(temporary).resolve())
-        interrupted = False
-        try:
-            benchmark.run()
-        except KeyboardInterrupt:
-            say("interrupted: tables of what was measured")
-            interrupted = True
-        print(report(benchmark.result))
-        benchmark.write()
-    failed = any(section["failed"] for section in benchmark.result["sections"])
-    return 130 if interrupted else int(failed)
+    return run_benchmark(lambda folder: Benchmark(options, folder), report)
 
 
 if __name__ == "__main__":

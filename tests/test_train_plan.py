@@ -102,6 +102,30 @@ def test_plan_of_one_step_and_without_dev(toy: Path) -> None:
     assert (found.steps, found.evaluations, found.evaluation_seconds, found.scores) == (1, 0, 0.0, {})
 
 
+def test_the_model_folder_is_tried(toy: Path) -> None:
+    recipe = recipe_of()
+    found = plan.measure(recipe, build_task(recipe), folder=toy / "runs" / "new")
+    assert sorted(path.name for path in toy.iterdir()) == ["model", "pairs.jsonl"], "nothing is left"
+    result = train(recipe, build_task(recipe), folder=toy / "run", progress=False)
+    files = sum(file.stat().st_size for file in result.model.rglob("*") if file.is_file())
+    assert found.model_bytes == pytest.approx(files, rel=0.1)
+    # A prompt that the finished model has no room for shows before training.
+    rows = [{"text": text, "label": "体育"} for text in TEXTS]
+    lines = "".join(
+        json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows, {**rows[0], "label": "财经"}]
+    )
+    (toy / "topics.jsonl").write_text(lines, encoding="utf-8")
+    write_small(toy / "words", "mlm")
+    topic = reading.parse(
+        "{name: toy, task: topic, data: {train: [{file: topics.jsonl, prompts: ['下面是一则关于{}的新闻：']}], "
+        "max_length: 32}, "
+        "start: {model: words}, batch: {rows: 4}, schedule: {steps: 3}, objective: {}, output: {max_length: 10}, "
+        "machine: {threads: 1}}"
+    )
+    with pytest.raises(InputError, match="10, of which .* the prompt take 15"):
+        plan.measure(topic, build_task(topic))
+
+
 def test_faults_are_found_before_training(toy: Path) -> None:
     recipe = recipe_of("optimizer.lr=1e-3")
     with pytest.raises(InputError) as error:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ torch = pytest.importorskip("torch")
 import toy_training as toy  # noqa: E402
 from jinyi.errors import FolderError, InputError  # noqa: E402
 from jinyi.folder import atomic, read_folder, verify_folder  # noqa: E402
+from jinyi.train.recipe import DistillObjective, Start  # noqa: E402
 from jinyi.train.run import checkpoint, curves, train  # noqa: E402
 from jinyi.train.run.journal import read_log  # noqa: E402
+from jinyi.train.run.outcome import data_hashes  # noqa: E402
+from small_models import random_weights, write_small  # noqa: E402
 
 LONG = ("schedule.steps=40", "checkpoint.every=5", "evaluation.every=20", "batch.accumulate=2")
 """40 steps of two parts, 7 steps an epoch: step 20 is in the middle of one."""
@@ -285,6 +289,30 @@ def test_other_data(tmp_path: Path) -> None:
     file.write_text("y", encoding="utf-8")
     with pytest.raises(InputError, match=r"other content in toy\.tsv"):
         toy.run(tmp_path / "run", *sets, resume=True)
+
+
+def test_another_tokenizer(tmp_path: Path) -> None:
+    model = write_small(tmp_path / "model")
+    sets = (f"start.model={model}", f"start.tokenizer={model / 'tokenizer.json'}")
+    killed(tmp_path / "run", 9, *sets)
+    with open(model / "tokenizer.json", "a", encoding="utf-8") as stream:
+        stream.write("\n")
+    with pytest.raises(InputError, match=r"other content in tokenizer of .*tokenizer\.json"):
+        toy.run(tmp_path / "run", *sets, resume=True)
+
+
+def test_another_teacher(tmp_path: Path) -> None:
+    teacher = write_small(tmp_path / "teacher")
+    recipe = toy.recipe()
+    objective = DistillObjective(teacher=str(teacher))
+    recipe = replace(recipe, task="distill", objective=objective, start=Start(model=str(teacher)))
+    before = data_hashes(recipe)
+    assert list(before) == [f"teacher {teacher}", f"tokenizer of {teacher}"]
+    (teacher / "README.md").write_text("another card", encoding="utf-8")
+    assert data_hashes(recipe) == before
+    write_small(teacher, weights=random_weights(seed=1), overwrite=True)
+    changed = data_hashes(recipe)
+    assert [name for name in before if changed[name] != before[name]] == [f"teacher {teacher}"]
 
 
 def test_an_unknown_metric_is_noticed_before_training(tmp_path: Path) -> None:

@@ -177,6 +177,22 @@ def test_commands(run, tmp_path: Path) -> None:
     assert read_entries(tmp_path / "small.txt") == [*CONTROL, "国", "9", *NUMBERS]
 
 
+def test_a_vocabulary_is_not_written_over_unasked(run, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("怎么修改登录密码？\n", encoding="utf-8")
+    model = write_small(tmp_path / "model")
+    before = (model / "tokenizer.json").read_bytes()
+    build = ("vocab", "build", "-i", text, "--size", 300, "-o")
+    for options in ((), ("--overwrite",)):
+        code, _, err = run(*build, model, *options)
+        assert code == 2 and "a model folder" in err
+    assert (model / "tokenizer.json").read_bytes() == before
+    assert run(*build, tmp_path / "built")[0] == 0
+    code, _, err = run(*build, tmp_path / "built")
+    assert code == 2 and "tokenizer.json and vocab.txt there already" in err
+    assert run(*build, tmp_path / "built", "--overwrite")[0] == 0
+
+
 def test_prune_a_model(run, tmp_path: Path) -> None:
     old = write_small(tmp_path / "old")
     text = tmp_path / "text.txt"
@@ -190,3 +206,5 @@ def test_prune_a_model(run, tmp_path: Path) -> None:
     assert code == 2 and "--rules seen without --input" in err
     code, _, err = run("vocab", "prune", old, "-i", text, "-o", new)
     assert code == 2 and "--input with --rules clue" in err
+    code, _, err = run("vocab", "prune", old, "--rules", "foo", "-o", new)
+    assert code == 2 and "one of clue, seen" in err

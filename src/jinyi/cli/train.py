@@ -45,13 +45,13 @@ def train(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model from a recipe: pretraining, sentence vectors, pairs, topics, distillation.
+    """Train a model from a recipe: pretraining, sentence vectors, pairs, classes, topics, distillation.
 
     jinyi train recipes/jinyi-tiny-pair.yaml --data corpora --set schedule.steps=100
 
     Several processes, on one machine or many: torchrun --nproc-per-node 4 -m jinyi.cli train RECIPE.yaml
     """
-    with _extra(), _notes():
+    with training_extra("jinyi train"), warnings_as_notes():
         from jinyi.train.build import build_task, share_here
         from jinyi.train.recipe.reading import read
         from jinyi.train.run import train as run
@@ -59,14 +59,14 @@ def train(
 
         plan = read(recipe, sets=sets or (), data=data)
         main = share_here().rank == 0
+        place = folder or Path("runs") / plan.name
         if check:
-            found = measure(plan, build_task(plan))
+            found = measure(plan, build_task(plan), folder=place)
             if main and as_json:
                 print_json(dataclasses.asdict(found))
             elif main:
                 show_plan(found)
             return
-        place = folder or Path("runs") / plan.name
         result = run(plan, build_task(plan), folder=place, resume=resume, progress=False if as_json else None)
         if main and as_json:
             print_json(
@@ -93,6 +93,7 @@ def show_plan(plan: Plan) -> None:
         ["memory", f"{readable_size(plan.peak_bytes)} at the highest, of {readable_size(plan.memory_bytes)}"],
         ["speed", f"{plan.tokens_per_second:,.0f} tokens/s, {plan.step_seconds:.3g} s a step"],
         ["dev files", f"scored {times}" if plan.evaluations else "none"],
+        ["model", readable_size(plan.model_bytes)],
         ["time", f"about {readable_time(plan.seconds)}, from {plan.measured_steps} measured steps"],
     ]
     print_table(["", plan.name], rows)
@@ -143,7 +144,7 @@ def readable_time(seconds: float) -> str:
 
 
 @contextmanager
-def _notes() -> Iterator[None]:
+def warnings_as_notes() -> Iterator[None]:
     """Warnings as lines for people, each once, from the first process alone."""
     told = set()
     main = os.environ.get("RANK", "0") == "0"
@@ -159,8 +160,8 @@ def _notes() -> Iterator[None]:
 
 
 @contextmanager
-def _extra() -> Iterator[None]:
-    """A package of the extra `train` that is missing is told as such."""
+def training_extra(where: str) -> Iterator[None]:
+    """A package of the extra `train` that is missing is told as such; `where` is the command."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -177,5 +178,5 @@ def _extra() -> Iterator[None]:
             found=f"no package {error.name}",
             expected="the packages for training",
             fix='Run: pip install "jinyi[train]"',
-            where="jinyi train",
+            where=where,
         ) from error

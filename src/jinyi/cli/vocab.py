@@ -27,6 +27,7 @@ def build(
     size: Annotated[int, typer.Option(help="Number of entries.")] = 8000,
     han: Annotated[int, typer.Option(help="At most so many Chinese characters.")] = 5900,
     symbols: Annotated[int, typer.Option(help="At most so many symbols besides punctuation.")] = 300,
+    overwrite: Annotated[bool, typer.Option(help="Replace a vocabulary that is there already.")] = False,
     column: Column = None,
     encoding: Encoding = "utf-8",
     as_json: Json = False,
@@ -40,6 +41,7 @@ def build(
     from jinyi.train.corpus.read import read_documents
     from jinyi.vocab.files import save_text, write_entries
 
+    _check_place(output, overwrite)
     texts = read_documents(source, form="lines", column=column, encoding=encoding)
     entries = vocab.build((line for lines in texts for line in lines), size, han=han, symbols=symbols)
     output.mkdir(parents=True, exist_ok=True)
@@ -80,10 +82,17 @@ def prune(
     jinyi vocab prune MODEL --model --rules seen -i texts.txt -o SMALL
     """
     from jinyi.train.corpus.read import read_documents
+    from jinyi.vocab import RULES, prune_model, prune_unseen
     from jinyi.vocab import prune as run
-    from jinyi.vocab import prune_model, prune_unseen
     from jinyi.vocab.files import open_tokenizer, read_entries, write_entries
 
+    if rules not in (*RULES, "seen"):
+        raise InputError(
+            found=rules,
+            expected=f"one of {', '.join((*RULES, 'seen'))}",
+            fix="Choose one of them; seen goes with --input.",
+            where="--rules",
+        )
     if (rules == "seen") != bool(source):
         raise InputError(
             found="--rules seen without --input" if rules == "seen" else f"--input with --rules {rules}",
@@ -169,6 +178,25 @@ def inspect(
             ["missing most", missing],
         ],
     )
+
+
+def _check_place(output: Path, overwrite: bool) -> None:
+    """Refuse to write a vocabulary into a model, whose weights belong to another one, or over one unasked."""
+    if (output / "config.json").exists():
+        raise InputError(
+            found="a model folder",
+            expected="a folder of its own for the vocabulary: the model's weights belong to its own",
+            fix="Choose another folder.",
+            where=str(output),
+        )
+    there = [name for name in ("tokenizer.json", "vocab.txt") if (output / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            found=f"{' and '.join(there)} there already",
+            expected="a folder without them",
+            fix="Choose another folder, or pass --overwrite to replace them.",
+            where=str(output),
+        )
 
 
 def _place(name: str) -> Path:

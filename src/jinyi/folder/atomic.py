@@ -36,15 +36,25 @@ class StagedFolder:
 
     Args:
         target: folder to create.
-        overwrite: replace an existing model folder. Anything else that exists is never replaced.
+        overwrite: replace an existing folder of the same kind. Anything else that exists is never replaced.
+        marker: file by which an existing folder is known to be of that kind.
+        kind: what messages call it.
 
     Raises:
         FolderError: the target exists, or the disk refuses a write (full, read-only, failing).
     """
 
-    def __init__(self, target: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        target: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        marker: str = "config.json",
+        kind: str = "model folder",
+    ) -> None:
         self.target = Path(os.path.expanduser(target)).resolve()
         self.overwrite = overwrite
+        self.marker, self.kind = marker, kind
         self.path = self.target.with_name(f".{self.target.name}.{secrets.token_hex(4)}.tmp")
         self._sums: dict[str, str] = {}
 
@@ -145,17 +155,17 @@ class StagedFolder:
             )
         if not os.path.lexists(self.target) or (self.target.is_dir() and not any(self.target.iterdir())):
             return
-        if not self.target.is_dir() or not (self.target / "config.json").is_file():
+        if not self.target.is_dir() or not (self.target / self.marker).is_file():
             raise FolderError(
                 where=str(self.target),
-                found="something there that is not a model folder",
+                found=f"something there that is not a {self.kind}",
                 expected="a path that is free",
-                fix="Choose another path; jinyi replaces only model folders.",
+                fix=f"Choose another path; only a {self.kind} is replaced.",
             )
         if not self.overwrite:
             raise FolderError(
                 where=str(self.target),
-                found="a model folder there already",
+                found=f"a {self.kind} there already",
                 expected="a path that is free",
                 fix="Choose another path, or pass overwrite=True to replace it.",
             )

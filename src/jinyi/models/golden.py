@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +24,7 @@ PAIRS = (
     ("他把书借给了我。", "我把书借给了他。"),
 )
 WORDS = ("体育", "生活", "问答")
+_PROMPTS = (DEFAULT_PROMPT, "关于{}：", "{}")
 
 
 def known_words(tokenizer: Tokenizer) -> tuple[str, ...]:
@@ -35,6 +37,13 @@ def known_words(tokenizer: Tokenizer) -> tuple[str, ...]:
     usual = tuple(filter(spelled, WORDS))
     own = (entry for entry in tokenizer.vocab if entry and entry[0] not in "[#" and spelled(entry))
     return usual or tuple(islice(own, 3))
+
+
+def _prompt(source: Source, words: Sequence[str]) -> str:
+    """The first prompt behind which an encoder, if of few positions, has room for a text."""
+    room = source.folder.max_length - 2 - max(len(word_ids(source, word)) for word in words)
+    texts = {prompt: source.tokenizer.ids_of_word(prompt.replace("{}", "")) for prompt in _PROMPTS}
+    return next((prompt for prompt, ids in texts.items() if len(ids) < room), _PROMPTS[-1])
 
 
 def make_golden(path: Path) -> Golden:
@@ -51,7 +60,9 @@ def make_golden(path: Path) -> Golden:
     if folder.task == "embed":
         return golden_vectors(path)
     if folder.task == "pair":
-        return Golden("scores", PAIRS, PairScorer(source).predict(list(PAIRS), symmetric=False))
+        return Golden(
+            "scores", PAIRS, PairScorer(source).predict(list(PAIRS), symmetric=False, calibrated=False)
+        )
     if folder.task not in ("topic", "mlm"):
         raise InputError(
             found=f"a folder of task {folder.task!r}",
@@ -60,7 +71,7 @@ def make_golden(path: Path) -> Golden:
             where=str(path),
         )
     words = folder.labels[:3] or known_words(source.tokenizer)
-    prompt = folder.prompts.get(folder.default_prompt_name or "", DEFAULT_PROMPT)
+    prompt = folder.prompts.get(folder.default_prompt_name or "") or _prompt(source, words)
     ids = [np.asarray(word_ids(source, word), np.int64) for word in words]
     known = np.unique(np.concatenate(ids))
     engine = source.engine(Head("mlm", label_ids=known, log_normalizer=True))

@@ -139,6 +139,7 @@ def write_shards(
     path: str | os.PathLike[str],
     *,
     words: Segmenter | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Tokenise a corpus and write a shard folder whole or not at all.
 
@@ -148,8 +149,9 @@ def write_shards(
     Args:
         documents: the sentences of each document, in their order.
         tokenizer: makes the ids; its `tokenizer.json` is kept with them.
-        path: folder to create; it may not be there.
+        path: folder to create.
         words: word segmenter, see `WordEncoder`; None takes rjieba.
+        overwrite: replace a shard folder that is there; nothing else is ever replaced.
 
     Returns:
         the absolute path of the folder.
@@ -164,7 +166,8 @@ def write_shards(
     empty = characters = unknown = 0
     ends: list[npt.NDArray[np.int64]] = [np.zeros(1, np.int64)]
     per_document: list[int] = []
-    with StagedFolder(path) as stage, ExitStack() as stack:
+    staged = StagedFolder(path, overwrite=overwrite, marker=RECORD, kind="shard folder")
+    with staged as stage, ExitStack() as stack:
         ids_spool, starts_spool = (
             stack.enter_context(tempfile.TemporaryFile(dir=stage.path)) for _ in range(2)
         )

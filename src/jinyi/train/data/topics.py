@@ -130,7 +130,7 @@ class Topics:
             )
         longest = max(map(len, ids))
         made = tuple(Prompt(prompt, tokenizer, longest, max_length) for prompt in prompts)
-        over = np.maximum(rows.lengths - min(prompt.room for prompt in made), 0)
+        over = np.maximum(rows.lengths - min(prompt.room for prompt in made), 0) + rows.lost
         if over.any():
             warnings.warn(
                 f"{rows.path}: {np.count_nonzero(over)} of {len(rows)} texts cut, {over.sum()} tokens not read: "

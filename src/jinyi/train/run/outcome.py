@@ -6,27 +6,33 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jinyi import __version__
-from jinyi.errors import FolderError
+from jinyi.errors import FolderError, ModelNotFoundError
 from jinyi.folder import write_folder
 from jinyi.folder.layout import model_card
 from jinyi.models.golden import make_golden
+from jinyi.registry import find_model
 from jinyi.train.recipe import PairObjective, Recipe, reading
 from jinyi.train.task import Task
 
 _GOLDEN = ("embed", "pair", "topic", "mlm")
+_TOKENIZER = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
+_WEIGHTS = ("*.safetensors", "config.json", "modules.json")
 
 
 def data_hashes(recipe: Recipe) -> dict[str, str]:
     """SHA-256 of every file (or folder of shards) the recipe names that is there, by the name in the recipe.
 
-    Cost: the data are read once, about a second for each gigabyte.
+    Also of the teacher's weights, settings and tokenizer, and of the tokenizer the run begins with: what is learned
+    depends on them in every step, where weights to begin from have done their part before the first.
+
+    Cost: data and teacher are read once, about a second for each gigabyte.
     """
     root = Path(os.path.expanduser(recipe.data.folder or "."))
     sums = {}
@@ -34,7 +40,33 @@ def data_hashes(recipe: Recipe) -> dict[str, str]:
         path = root / os.path.expanduser(source.file)
         if path.exists():
             sums[source.file] = _hash(path)
+    teacher, begin = getattr(recipe.objective, "teacher", None), recipe.start.tokenizer or recipe.start.model
+    for key, named, patterns in (
+        ("teacher", teacher, _WEIGHTS + _TOKENIZER),
+        ("tokenizer of", begin, _TOKENIZER),
+    ):
+        place = None if named is None else _place(named)
+        if place is not None:
+            sums[f"{key} {named}"] = _digests(place, patterns)
     return sums
+
+
+def _place(named: str) -> Path | None:
+    """A file, or the folder of a model; None for one that is not there, which whoever needs it says."""
+    path = Path(named).expanduser()
+    try:
+        return path if path.is_file() else find_model(named)
+    except ModelNotFoundError:
+        return None
+
+
+def _digests(place: Path, patterns: Sequence[str]) -> str:
+    """Hash of a file, or of the files of a model folder whose names match, with their hashes."""
+    if place.is_file():
+        return _hash(place)
+    files = sorted({file for pattern in patterns for file in place.rglob(pattern)})
+    told = "".join(f"{_hash(file)}  {file.relative_to(place).as_posix()}\n" for file in files)
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def write_model(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 from accelerate import Accelerator
 
-from jinyi.errors import InputError
+from jinyi.errors import FolderError, InputError
 from jinyi.train.recipe import Recipe
 from jinyi.train.run.loop import State, evaluate, start, steps
 from jinyi.train.run.machine import describe, from_main, open_machine
+from jinyi.train.run.outcome import write_model
 from jinyi.train.run.schedule import interval
 from jinyi.train.task import Share, Task
 
@@ -45,6 +49,7 @@ class Plan:
         tokens_per_second: real tokens, in training.
         evaluations: how many times dev files are scored.
         evaluation_seconds: each time.
+        model_bytes: size of the model folder.
         seconds: of the whole run; checkpoints and the start not counted.
         scores: dev scores before training, by name.
     """
@@ -68,20 +73,27 @@ class Plan:
     tokens_per_second: float
     evaluations: int
     evaluation_seconds: float
+    model_bytes: int
     seconds: float
     scores: dict[str, float]
 
 
-def measure(recipe: Recipe, task: Task, *, budget: float = 60.0) -> Plan:
+def measure(
+    recipe: Recipe, task: Task, *, budget: float = 60.0, folder: str | os.PathLike[str] | None = None
+) -> Plan:
     """Make a few steps of a run and work out what the whole takes. The task is of no further use: its weights change.
+
+    A model folder is written and removed again, so that what would keep it from being written shows now.
 
     Args:
         recipe: the run.
         task: from `build_task`.
         budget: seconds after which no further step is begun; two are always made, and dev files are scored once.
+        folder: of the run to be: the model is tried on the same disk. None tries it among temporary files.
 
     Raises:
         InputError: the device is not there, the run has no step, a loss is not finite, or there is no such dev metric.
+        FolderError: the model folder cannot be written.
     """
     with open_machine(recipe.machine) as accelerator:
         trained = [weight for weight in task.network.parameters() if weight.requires_grad]
@@ -93,6 +105,7 @@ def measure(recipe: Recipe, task: Task, *, budget: float = 60.0) -> Plan:
         rate = sum(tokens) / sum(seconds)
         step_tokens = float(np.mean(list(sizes.values())))
         scores, evaluation_seconds = _score(recipe, state)
+        size = _write(recipe, task, accelerator, folder)
         times = _evaluations(recipe, state.total)
         machine = describe(accelerator)
         return Plan(
@@ -116,6 +129,7 @@ def measure(recipe: Recipe, task: Task, *, budget: float = 60.0) -> Plan:
             tokens_per_second=rate,
             evaluations=times,
             evaluation_seconds=evaluation_seconds,
+            model_bytes=size,
             seconds=step_tokens / rate * state.total + times * evaluation_seconds,
             scores=scores,
         )
@@ -160,6 +174,37 @@ def _score(recipe: Recipe, state: State) -> tuple[dict[str, float], float]:
             fix="Name one of them, or leave it out.",
         )
     return scores, time.perf_counter() - begin if scores else 0.0
+
+
+def _write(
+    recipe: Recipe, task: Task, accelerator: Accelerator, folder: str | os.PathLike[str] | None
+) -> int:
+    """Write the model folder as the run would; gives its size in bytes."""
+    weights = task.network.weights()  # with FSDP all processes give their shares
+    size = 0
+    if accelerator.is_main_process:
+        with _trial(_existing(Path(folder)) if folder else None) as place:
+            path = write_model(Path(place) / "model", task, recipe, weights, step=0, scores={}, record={})
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return int(from_main(size, accelerator))
+
+
+def _trial(place: Path | None) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix=".check-", dir=place)
+    except OSError as error:
+        raise FolderError(
+            where=str(place),
+            found=f"a disk that refuses the write: {error}",
+            expected="a place with room where the run may write",
+            fix="Free space, check permissions, or choose another folder with --run.",
+        ) from error
+
+
+def _existing(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    path = path.expanduser().resolve()
+    return next(place for place in (path, *path.parents) if place.is_dir())
 
 
 def _evaluations(recipe: Recipe, total: int) -> int:

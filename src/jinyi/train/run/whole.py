@@ -48,6 +48,7 @@ class RunResult:
         tokens: real tokens seen, over all calls.
         seconds: time over all calls.
         model: folder to use: `best`, or `last` without dev files; None after an interruption without either.
+        asked: whether a signal asked to stop, even if it came when the run had ended: for those who make several.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class RunResult:
     tokens: int
     seconds: float
     model: Path | None
+    asked: bool = False
 
 
 @dataclass
@@ -116,7 +118,7 @@ def train(
         try:
             with shown(recipe.name, run.state, progress if run.main else False) as show:
                 why = run.go(signals, show)
-            return run.result(why)
+            return run.result(why, asked=signals.asked)
         finally:
             if run.journal is not None:
                 run.journal.close()
@@ -178,7 +180,7 @@ class _Run:
         self._draw()
         return why
 
-    def result(self, why: str) -> RunResult:
+    def result(self, why: str, *, asked: bool) -> RunResult:
         """The run in one object."""
         came = self.came
         models = [self.root / name for name in (BEST, LAST)]
@@ -194,6 +196,7 @@ class _Run:
             tokens=came.tokens,
             seconds=came.seconds,
             model=next((model for model in models if model.is_dir()), None),
+            asked=asked,
         )
 
     def _restore(self) -> None:

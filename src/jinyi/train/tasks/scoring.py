@@ -73,7 +73,7 @@ def choose_metric(recipe: Recipe, metrics: Mapping[str, Sequence[str]], order: S
 
     Args:
         recipe: may name it.
-        metrics: what is measured on each dev file.
+        metrics: what is measured on each dev file; a score of one of several files may be named as `FILE_METRIC`.
         order: the task's own choice: the first of these that any file has.
 
     Raises:
@@ -84,7 +84,9 @@ def choose_metric(recipe: Recipe, metrics: Mapping[str, Sequence[str]], order: S
     named = recipe.evaluation.metric
     if named is None or not metrics:
         return named or own
-    known = [*sorted(measured), *(f"{name}_{metric}" for name, each in metrics.items() for metric in each)]
+    known = sorted(measured)
+    if len(metrics) > 1:
+        known += [f"{name}_{metric}" for name, each in metrics.items() for metric in each]
     if named not in known:
         raise InputError(
             found=shorten(named),
@@ -96,7 +98,12 @@ def choose_metric(recipe: Recipe, metrics: Mapping[str, Sequence[str]], order: S
 
 
 def summarise(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return dev scores by name: the mean of each metric over the files that have it, then `FILE_METRIC`."""
+    """Return dev scores by name: the mean of each metric over the files that have it, then `FILE_METRIC`.
+
+    Of a single file each score stands once, by its metric.
+    """
+    if len(scores) == 1:
+        return dict(next(iter(scores.values())))
     metrics = list(dict.fromkeys(metric for each in scores.values() for metric in each))
     means = {
         metric: float(np.mean([each[metric] for each in scores.values() if metric in each]))

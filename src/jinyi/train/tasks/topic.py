@@ -75,10 +75,10 @@ class TopicTask(Task):
         self.recipe, self.network, self.tokenizer = recipe, network, tokenizer
         self.objective = recipe.objective
         data, length, limit = recipe.data, recipe.data.max_length, recipe.evaluation.limit
-        read = [read_rows(source, data, tokenizer, "topics") for source in data.train]
+        read = [read_rows(source, data, tokenizer, "topics", tell=False) for source in data.train]
         self._train = [Topics.of(rows, tokenizer, length) for rows in read]
         by_name = dict(zip(different_names(read, "train"), self._train, strict=True))
-        dev = [read_rows(source, data, tokenizer, "topics", limit=limit) for source in data.dev]
+        dev = [read_rows(source, data, tokenizer, "topics", limit=limit, tell=False) for source in data.dev]
         self._dev = {
             name: Topics.of(rows, tokenizer, length, by_name.get(name))
             for name, rows in zip(different_names(dev), dev, strict=True)
