@@ -212,6 +212,9 @@ def test_help_and_version(run) -> None:
     assert code == 0 and all(name in out for name in ("score", "embed", "classify", "models"))
     code, out, _ = run("--version")
     assert code == 0 and out.strip() == jinyi.__version__
+    for module in ("jinyi", "jinyi.cli"):
+        done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True)
+        assert (done.returncode, done.stdout.strip()) == (0, jinyi.__version__)
     for command in ("score", "embed", "classify"):
         code, out, _ = run(command, "--help")
         assert code == 0 and "--json" in out and "--input" in out

@@ -164,3 +164,65 @@ def test_text_and_numbers_do_not_mix() -> None:
         metrics.f1(["a", "b"], ["a", "b"])
     with pytest.raises(InputError, match="at least one class"):
         metrics.macro_f1([0, 1], [0, 1], classes=[])
+
+
+shares = st.one_of(st.floats(0, 1), st.integers(0, 15).map(lambda k: k / 15))
+judged = st.integers(1, 60).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 1), min_size=n, max_size=n), st.lists(shares, min_size=n, max_size=n)
+    )
+)
+
+
+@given(judged, st.integers(1, 20))
+def test_calibration_error_is_a_plain_loop_over_bins(rows: tuple[list[int], list[float]], bins: int) -> None:
+    labels, p = map(np.array, rows)
+    edges, total = np.linspace(0, 1, bins + 1), 0.0
+    for place in range(bins):
+        inside = (p > edges[place]) & (p <= edges[place + 1]) | ((place == 0) & (p == 0))
+        if inside.any():
+            total += inside.mean() * abs(labels[inside].mean() - p[inside].mean())
+    assert abs(metrics.expected_calibration_error(labels, p, bins=bins) - total) <= LIMIT
+    found = metrics.reliability_bins(labels, p, bins=bins)
+    assert found.count.sum() == len(p) and (found.count > 0).all()
+    assert found.predicted @ found.count == pytest.approx(p.sum())
+    assert found.observed @ found.count == pytest.approx(labels.sum())
+
+
+@given(judged)
+def test_probability_scores(rows: tuple[list[int], list[float]]) -> None:
+    labels, p = rows
+    assert abs(metrics.brier_score(labels, p) - theirs(sk.brier_score_loss, labels, p)) <= LIMIT
+    expected = theirs(sk.log_loss, labels, p, labels=[0, 1])
+    assert abs(metrics.log_loss(labels, p) - expected) <= 1e-9
+
+
+def test_probability_scores_of_many_classes() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(6), 500)
+    labels = rng.integers(0, 6, 500)
+    assert abs(metrics.log_loss(labels, p) - sk.log_loss(labels, p)) <= LIMIT
+    assert abs(metrics.brier_score(labels, p) - np.mean(((p - np.eye(6)[labels]) ** 2).sum(1))) <= LIMIT
+    one = np.stack([1 - p[:, 0], p[:, 0]], axis=1)
+    own = (labels == 0).astype(int)
+    assert metrics.log_loss(own, one) == pytest.approx(metrics.log_loss(own, p[:, 0]), abs=LIMIT)
+    assert np.isfinite(metrics.log_loss([0, 1], [1.0, 0.0]))
+
+
+def test_probabilities_must_be_probabilities() -> None:
+    for metric in (metrics.expected_calibration_error, metrics.brier_score, metrics.log_loss):
+        with pytest.raises(InputError, match="row 1.*probabilities"):
+            metric([0, 1], [0.5, 1.5])
+        with pytest.raises(InputError, match="row 1"):
+            metric([0, 1], [0.5, np.nan])
+        with pytest.raises(InputError, match="label 2"):
+            metric([0, 2], [0.5, 0.5])
+        with pytest.raises(InputError, match="0 rows"):
+            metric([], [])
+    for metric in (metrics.brier_score, metrics.log_loss):
+        with pytest.raises(InputError, match="row 1.*label 3.*0 to 2"):
+            metric([0, 3], np.full((2, 3), 1 / 3))
+        with pytest.raises(InputError, match="row 0.*probabilities"):
+            metric([0, 1], [[np.nan, 0.5], [0.5, 0.5]])
+        with pytest.raises(InputError, match="2 labels and 3 predictions"):
+            metric([0, 1], np.full((3, 3), 1 / 3))

@@ -113,8 +113,6 @@ def test_bad_options(folder: Path, small_folders: Path) -> None:
     for prompt in ("没有", "{}和{}", 3, ""):
         with pytest.raises(InputError, match="prompt"):
             TopicClassifier.load(folder, prompt=prompt)
-    with pytest.raises(InputError, match="training"):
-        TopicClassifier.load(folder).fit(TEXTS, list("aabbcc"), method="prompt")
     for wrong in ({"method": "forest"}, {"features": "words"}, {"decider": "median"}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             TopicClassifier.load(folder, **wrong)

@@ -7,6 +7,7 @@ NaN or 0, this module says what it does. Shares are from 0 to 1, not per cent.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,110 @@ def average_precision(labels: Values, scores: Values) -> float:
     found = np.cumsum(positive[order])[last]
     gained = np.diff(found, prepend=0) / found[-1]
     return float(np.sum(gained * (found / (last + 1))))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReliabilityBins:
+    """Rows by their probability, in bins of equal width that have rows.
+
+    Args:
+        predicted: float64 [k], mean probability.
+        observed: float64 [k], share of rows with label 1.
+        count: int64 [k], rows.
+    """
+
+    predicted: Floats
+    observed: Floats
+    count: npt.NDArray[np.int64]
+
+
+def reliability_bins(labels: Values, probabilities: Values, *, bins: int = 15) -> ReliabilityBins:
+    """Put rows into bins of equal width, each with its upper edge: (0, 1/15], (1/15, 2/15], ...; 0 is in the first.
+
+    Args:
+        labels: 0 and 1 (or bool) [n], at least one.
+        probabilities: of label 1 [n], from 0 to 1. For the top label of many classes: its probability, and as labels
+            whether it is right.
+        bins: how many.
+
+    Raises:
+        InputError: lengths differ, no rows, a label that is not 0 or 1, or a probability outside 0 to 1.
+    """
+    ones, p = _binary(labels, probabilities)
+    _probable(p)
+    place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], p, side="left")
+    count = np.bincount(place, minlength=bins)
+    there = np.flatnonzero(count)
+    predicted = np.bincount(place, weights=p, minlength=bins)[there] / count[there]
+    observed = np.bincount(place, weights=ones, minlength=bins)[there] / count[there]
+    return ReliabilityBins(predicted, observed, count[there])
+
+
+def expected_calibration_error(labels: Values, probabilities: Values, *, bins: int = 15) -> float:
+    """Mean distance of observed share and mean probability over the rows' bins (Naeini et al. 2015), from 0 to 1.
+
+    Arguments and errors: `reliability_bins`. It is above 0 for a perfect model too, the more the fewer rows there are.
+    """
+    found = reliability_bins(labels, probabilities, bins=bins)
+    return float(np.abs(found.predicted - found.observed) @ found.count / found.count.sum())
+
+
+def brier_score(labels: Values, probabilities: Values) -> float:
+    """Mean squared distance of probabilities and labels (Brier 1950), lower is better.
+
+    Args:
+        labels: 0 and 1 [n], or column numbers [n] for probabilities with a column for each class.
+        probabilities: of label 1 [n], then from 0 to 1; or [n, classes], squares summed over classes, from 0 to 2.
+
+    Raises:
+        InputError: lengths differ, no rows, a label that is no class, or a probability outside 0 to 1.
+    """
+    own, p = _own_class(labels, probabilities)
+    return float(np.mean((p - own) ** 2) if p.ndim == 1 else np.mean(np.sum((p - own) ** 2, axis=1)))
+
+
+def log_loss(labels: Values, probabilities: Values) -> float:
+    """Mean negative logarithm of the right label's probability, lower is better; 0 counts as 2.2e-16.
+
+    Arguments and errors: `brier_score`.
+    """
+    own, p = _own_class(labels, probabilities)
+    right = np.where(own == 1, p, 1.0 - p) if p.ndim == 1 else p[own == 1]
+    return float(-np.mean(np.log(np.maximum(right, np.finfo(np.float64).eps))))
+
+
+def _own_class(labels: Values, probabilities: Values) -> tuple[Floats, Floats]:
+    """Return labels as 0 and 1 in the shape of the probabilities, and those in float64."""
+    p = np.asarray(probabilities, np.float64)
+    if p.ndim != 2:
+        ones, p = _binary(labels, p)
+        return ones.astype(np.float64), _probable(p)
+    columns = _numbers(labels, "labels")
+    _same_length(columns, p, least=1)
+    wrong = np.flatnonzero(~np.isin(columns, np.arange(p.shape[1])))
+    if len(wrong):
+        raise InputError(
+            found=f"label {columns[wrong[0]]:g}",
+            expected=f"the number of a column, 0 to {p.shape[1] - 1}",
+            fix="Give for each row the number of its class.",
+            where=f"row {wrong[0]}",
+        )
+    own = np.zeros_like(p)
+    own[np.arange(len(p)), columns.astype(np.int64)] = 1.0
+    return own, _probable(p)
+
+
+def _probable(p: Floats) -> Floats:
+    outside = ~((p >= 0) & (p <= 1))  # NaN too
+    if outside.any():
+        row = int(np.argwhere(outside)[0][0])
+        raise InputError(
+            found=f"{p[outside][0]:g} among the probabilities",
+            expected="numbers from 0 to 1",
+            fix="Give probabilities, not logits or scores x100.",
+            where=f"row {row}",
+        )
+    return p
 
 
 def _numbers(values: Values, name: str) -> Floats:

@@ -24,6 +24,9 @@ from jinyi.folder.tensors import safetensors_chunks
 from jinyi.folder.weights import CLASSIFIER, MLM_BIAS, check_shapes
 from jinyi.runtime import POOLINGS
 
+# Entries that folders of other writers can be given.
+_ANY_FOLDER = frozenset({"calibration", "int8", "similar_label"})
+
 
 class SerializedTokenizer(Protocol):
     """Anything with the text of a `tokenizer.json`, such as `tokenizers.Tokenizer`."""
@@ -195,33 +198,43 @@ def write_folder(
     return stage.target
 
 
-def update_record(path: str | os.PathLike[str], **changes: Any) -> Path:
+def update_record(
+    path: str | os.PathLike[str],
+    *,
+    target: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    ranges: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    **changes: Any,
+) -> Path:
     """Change entries of `jinyi.json` (calibration, results...) with the safety of `write_folder`.
 
     Unchanged files are hard-linked into the new folder, so this is quick for large models too.
 
     Args:
-        path: a folder written by jinyi.
+        path: a folder written by jinyi, or with `target` any model folder.
+        target: write a folder with the changes there and leave `path` as it is; None changes `path`.
+        overwrite: replace a model folder that is at `target`.
+        ranges: new ranges of activations for precision "int8"; None keeps those that are there.
         changes: entries to set.
 
     Returns:
-        The absolute path of the folder.
+        The absolute path of the changed folder.
 
     Raises:
-        FolderError: the folder was not written by jinyi, or the disk refuses a write.
+        FolderError: the folder was not written by jinyi, the target exists, or the disk refuses a write.
         InputError: an entry that `jinyi.json` does not have.
     """
     root = Path(os.path.expanduser(path)).resolve()
-    record = dict(read_folder(root).record)
-    sums = read_manifest(root)
-    if not record or not sums:
+    folder, sums = read_folder(root), read_manifest(root)
+    record = {"format": FORMAT, "jinyi": __version__, "task": folder.task, **folder.record}
+    if target is None and not (folder.record and sums):
         raise FolderError(
             where=str(root),
             found=f"no {RECORD} with {MANIFEST}",
             expected="a folder written by jinyi",
-            fix="Open the model and save it with jinyi first.",
+            fix="Write a copy of it: give another folder as target (--output).",
         )
-    unknown = sorted(set(changes) - set(record))
+    unknown = sorted(set(changes) - set(record) - _ANY_FOLDER)
     if unknown:
         raise InputError(
             where="update_record",
@@ -229,14 +242,17 @@ def update_record(path: str | os.PathLike[str], **changes: Any) -> Path:
             expected=f"entries of {RECORD}: {', '.join(record)}",
             fix="Correct the name.",
         )
-    with StagedFolder(root, overwrite=True) as stage:
+    with StagedFolder(root if target is None else target, overwrite=overwrite or target is None) as stage:
         for file in sorted(entry for entry in root.rglob("*") if entry.is_file()):
             relative = file.relative_to(root).as_posix()
-            if relative not in (RECORD, MANIFEST):
-                stage.link(file, relative, sums.get(relative))
+            if relative not in (RECORD, MANIFEST) and not (ranges and relative == RANGES):
+                # Resolved: the hub's cache holds symbolic links, which lead nowhere from another place.
+                stage.link(file.resolve(), relative, sums.get(relative))
+        if ranges:
+            stage.put(RANGES, safetensors_chunks(ranges))
         stage.put(RECORD, to_json(record | changes))
         read_folder(stage.path)
-    return root
+    return stage.target
 
 
 def read_manifest(root: Path) -> dict[str, str]:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from jinyi.arguments import whole_number
 from jinyi.errors import InputError, shorten
-from jinyi.folder import Golden
+from jinyi.folder import RECORD, Golden
+from jinyi.models.calibration import PairCalibration
 from jinyi.models.common import (
     FloatArray,
     as_list,
@@ -23,6 +24,7 @@ from jinyi.models.common import (
     warn_cut,
 )
 from jinyi.models.familiar import FamiliarPredict, as_asked, check_names, most_rows, renamed
+from jinyi.models.operating_points import OperatingPoint, OperatingPoints
 from jinyi.models.source import Source
 from jinyi.runtime import Head
 from jinyi.text import check_text
@@ -41,6 +43,8 @@ class PairScorer:
     Open one with `PairScorer.load`. A cross-encoder reads (a, b) and (b, a) differently; by default both orders are
     scored and their logits averaged, so that the score does not depend on the order.
 
+    A folder that `jinyi calibrate` was run on gives calibrated probabilities and knows thresholds (`threshold`).
+
     A scorer never changes, so a copy is the same object. It can be pickled: the pickle holds the folder's name or path
     and the options, no weights. It works on in a forked process.
     """
@@ -48,6 +52,7 @@ class PairScorer:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._similar = source.folder.similar
+        self._calibration, self._points = _calibration(source, self._similar)
         self._engine = source.engine(Head("classes"))
         check_golden(source, self._engine, self._golden_scores, "scores")
 
@@ -116,6 +121,7 @@ class PairScorer:
         *,
         symmetric: bool = True,
         raw_scores: bool = False,
+        calibrated: bool = True,
         segment_ids: SegmentIds = "pair",
         truncate: str = "warn",
         show_progress: bool | None = None,
@@ -128,7 +134,9 @@ class PairScorer:
             pairs: one pair `(a, b)`, one string `"a[SEP]b"`, or a list of either. A list of exactly two strings
                 without "[SEP]" is one pair.
             symmetric: average the logits of both orders; False reads the pair once as given, in half the time.
-            raw_scores: return logits, log(P / (1 - P)), in place of P.
+            raw_scores: return the model's own logits, never calibrated, in place of P.
+            calibrated: put logits through the folder's calibration, if it has one; False gives the sigmoid of the
+                model's own.
             segment_ids: "pair" marks the second text by segment 1, as the models were trained; "zeros" gives all
                 tokens segment 0, as ModelScope's pipeline does for one-string pairs.
             truncate: what happens to pairs longer than `max_length`: "warn" cuts the longer side first and gives
@@ -150,7 +158,7 @@ class PairScorer:
         size = most_rows(familiar)
         logits, report = self._logits(checked, symmetric, segment_ids, truncate, show_progress, size)
         warn_cut(report, truncate, self.max_length, windows=False)
-        values = logits if raw_scores else sigmoid(logits)
+        values = logits if raw_scores else self.probabilities(logits, calibrated)
         result = float(values[0]) if single else as_asked(values, familiar)
         return (result, report) if return_report else result
 
@@ -161,6 +169,7 @@ class PairScorer:
         top_k: int | None = None,
         *,
         return_documents: bool = True,
+        calibrated: bool = True,
         truncate: str = "warn",
         **familiar: Unpack[FamiliarPredict],
     ) -> list[dict[str, Any]]:
@@ -171,6 +180,7 @@ class PairScorer:
             documents: texts to compare it with.
             top_k: number of results; None returns all.
             return_documents: False leaves "text" out of the results.
+            calibrated: as in `predict`; the order is the same.
             truncate: as in `predict`.
             **familiar: as in `predict`.
 
@@ -190,7 +200,7 @@ class PairScorer:
         pairs = [(question, check_text(text, f"document {row}")) for row, text in enumerate(texts)]
         logits, report = self._logits(pairs, True, "pair", truncate, show_progress, size)
         warn_cut(report, truncate, self.max_length, windows=False)
-        scores = sigmoid(logits)
+        scores = self.probabilities(logits, calibrated)
         order = np.argsort(-logits, kind="stable")[:top_k]
         return [
             {
@@ -200,6 +210,69 @@ class PairScorer:
             }
             for row in order.tolist()
         ]
+
+    def threshold(self, *, precision: float | None = None, recall: float | None = None) -> float:
+        """Return the P(similar) from which on to take pairs for similar: `predict(pairs) >= threshold(precision=0.95)`.
+
+        Args:
+            precision: the least share of similar pairs among those taken; the lowest threshold that reaches it.
+            recall: the least share of the similar pairs that is found; the threshold with the highest precision then.
+                Without either: the threshold with the best F1.
+
+        Raises:
+            InputError: the folder has no calibration, both are given, or no threshold reaches this precision on the
+                labelled rows; says which is reached.
+        """
+        return self.operating_point(precision=precision, recall=recall).threshold
+
+    def operating_point(
+        self, *, precision: float | None = None, recall: float | None = None
+    ) -> OperatingPoint:
+        """Return the threshold of `threshold` with what it did on the rows that `jinyi calibrate` was given.
+
+        Args:
+            precision: as in `threshold`.
+            recall: as in `threshold`.
+
+        Returns:
+            threshold, precision and recall with 95% intervals, and the numbers of rows they rest on.
+
+        Raises:
+            InputError: as `threshold`.
+        """
+        if self._points is None:
+            raise InputError(
+                found="a model without thresholds",
+                expected="one that was calibrated on labelled pairs",
+                fix=f"Run `jinyi calibrate --model {self.path} --data dev.jsonl`, with --output FOLDER for a copy.",
+                where=str(self.path),
+            )
+        if precision is not None and recall is not None:
+            raise InputError(
+                found="precision and recall",
+                expected="one of them: a threshold decides both",
+                fix="Leave one out; operating_point() tells the other.",
+                where="threshold",
+            )
+        if precision is not None:
+            return self._points.at_precision(precision)
+        return self._points.best_f1() if recall is None else self._points.at_recall(recall)
+
+    @property
+    def similar(self) -> int:
+        """Index of the model's output that means similar."""
+        return self._similar
+
+    @property
+    def calibration(self) -> str | None:
+        """How `predict` calibrates: "isotonic" or "platt"; None where the folder has no calibration."""
+        return None if self._calibration is None else self._calibration.method
+
+    def probabilities(self, logits: FloatArray, calibrated: bool = True) -> FloatArray:
+        """Return P(similar) of logits [n] as `predict(..., raw_scores=True)` gives them, float32 [n]."""
+        if calibrated and self._calibration is not None:
+            return sigmoid(self._calibration.apply(logits))
+        return sigmoid(logits)
 
     def _golden_scores(self, golden: Golden) -> FloatArray:
         pairs = [(str(pair[0]), str(pair[1])) for pair in golden.inputs]
@@ -251,7 +324,15 @@ class PairScorer:
         return similar - others
 
 
-def sigmoid(logits: FloatArray) -> FloatArray:
+def _calibration(source: Source, similar: int) -> tuple[PairCalibration | None, OperatingPoints | None]:
+    """Read the folder's calibration; it says nothing about another output than the one it was fitted for."""
+    saved, where = source.folder.record.get("calibration"), str(source.folder.path / RECORD)
+    if not saved or saved.get("output", similar) != similar:
+        return None, None
+    return PairCalibration.from_dict(saved, where), OperatingPoints.from_dict(saved.get("thresholds"), where)
+
+
+def sigmoid(logits: npt.NDArray[Any]) -> FloatArray:
     """Return 1 / (1 + exp(-logits)), without overflow."""
     small = np.exp(-np.abs(logits, dtype=np.float64))
     values: npt.NDArray[np.float32] = (np.where(logits >= 0, 1.0, small) / (1.0 + small)).astype(np.float32)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from jinyi.arguments import whole_number
 from jinyi.batches import deduplicate
 from jinyi.errors import FolderError, InputError, NotFittedError, shorten
+from jinyi.folder import RECORD, ModelFolder
 from jinyi.models.common import (
     FloatArray,
     as_list,
@@ -29,12 +30,14 @@ from jinyi.models.joint_head import FEATURES, JointHead
 from jinyi.models.labels import Labels, class_numbers, label_words
 from jinyi.models.ngrams import SparseRows, count_ngrams, stack
 from jinyi.models.source import Source
+from jinyi.models.temperature import TopicCalibration
 from jinyi.models.topic_folder import TopicHead, read_head, write_topic
+from jinyi.models.tuned import FineTuning, OwnFolder, fine_tune, words_for
 from jinyi.models.zero_shot import DEFAULT_PROMPT, ZeroShot
 from jinyi.runtime import Engine, Head
 from jinyi.tokens import TruncateMode, TruncationReport
 
-METHODS = ("linear", "reference")
+METHODS = ("linear", "reference", "prompt")
 
 
 class TopicClassifier:
@@ -43,7 +46,8 @@ class TopicClassifier:
     Without training, each label's word is put into a prompt in front of the text and the language model says how
     well it fits there (zero-shot; TCBert, Han et al. 2022; label words may have any length). After `fit`, labelled
     examples decide. A classifier can be copied and pickled; a pickle holds the folder's name or path and what was
-    fitted, no weights of the encoder. Conventions are scikit-learn's; open one with `TopicClassifier.load`.
+    fitted, no weights of the encoder but those that `fit` trained. Conventions are scikit-learn's; open one with
+    `TopicClassifier.load`.
 
     Args:
         model: None for the shipped model, a name (`jinyi models list`) or a folder.
@@ -51,7 +55,8 @@ class TopicClassifier:
             int; None takes the model's own.
         prompt: what comes before the text, {} for the word; "{text}" in it puts the text there. None takes the
             model's own.
-        method: how `fit` learns. "linear": a linear model; "reference": comparison with the labelled vectors.
+        method: how `fit` learns. "linear": a linear model; "reference": comparison with the labelled vectors; "prompt":
+            the encoder itself is fine-tuned so that the right label word fits best (extra `train`).
         features: for "linear", what it sees: "vectors" of sentences (multinomial logistic regression), "ngrams",
             the tokens and pairs of neighbouring tokens by TF-IDF, or "both" (regularised least squares).
         decider: for "reference": "prototype" (class means), "nearest" (the single nearest) or "knn".
@@ -60,7 +65,8 @@ class TopicClassifier:
             texts, which must be more; None does not.
         C: for "linear": inverse strength of the penalty on the weights; noisy labels want less, clean ones more.
         calibrate: zero-shot: subtract each label's score on a text without content (contextual calibration, Zhao et
-            al. 2021), which removes the preference for frequent words.
+            al. 2021), which removes the preference for frequent words. It changes labels and needs no labelled texts;
+            the temperature that `jinyi calibrate` fits changes probabilities alone.
         precision: "float32", "bfloat16", "int8", or "auto" for float32.
         threads: processor threads; None takes the cores really available.
         device: "cpu" or "cuda" (extra `train`).
@@ -71,6 +77,7 @@ class TopicClassifier:
 
     classes_: npt.NDArray[Any]
     _source: Source
+    _tuned: OwnFolder | None = None
     _estimator_type = "classifier"
 
     def __init__(
@@ -144,6 +151,7 @@ class TopicClassifier:
         truncate: str = "warn",
         show_progress: bool | None = None,
         return_report: bool = False,
+        calibrated: bool = True,
     ) -> Any:
         """Return the probability of each label, float32 [n, classes]; [classes] for one str.
 
@@ -151,6 +159,8 @@ class TopicClassifier:
             X: as in `predict`.
             truncate: as in `predict`.
             show_progress: as in `predict`.
+            calibrated: divide log-probabilities by the temperature that `jinyi calibrate` put into the folder, if they
+                are made as they were then: same labels and prompt, nothing fitted since. The most likely label stays.
             return_report: also return a TruncationReport: how many texts were cut, which, by how much.
 
         Raises:
@@ -159,6 +169,7 @@ class TopicClassifier:
         """
         proba, report, single = self._proba(X, truncate, show_progress)
         warn_cut(report, truncate, self._open().folder.max_length)
+        proba = self._tempered(proba) if calibrated else proba
         result = proba[0] if single else proba
         return (result, report) if return_report else result
 
@@ -166,7 +177,7 @@ class TopicClassifier:
         """Return log-probabilities, float32 [n, classes]."""
         proba, report, _ = self._proba(X, "warn", None)
         warn_cut(report, "warn", self._open().folder.max_length)
-        result: FloatArray = np.log(np.maximum(proba, np.finfo(np.float32).tiny))
+        result: FloatArray = np.log(np.maximum(self._tempered(proba), np.finfo(np.float32).tiny))
         return result
 
     def score(self, X: Iterable[str], y: Iterable[Any]) -> float:
@@ -180,22 +191,64 @@ class TopicClassifier:
             )
         return float(np.mean(predicted == np.asarray(labels)))
 
-    def fit(self, X: Iterable[str], y: Iterable[Any], *, method: str | None = None) -> TopicClassifier:
-        """Learn from labelled texts; the encoder itself does not change.
+    def fit(
+        self,
+        X: Iterable[str],
+        y: Iterable[Any],
+        *,
+        method: str | None = None,
+        epochs: float | None = None,
+        learning_rate: float | None = None,
+        batch_size: int | None = None,
+        seed: int | None = None,
+        show_progress: bool | None = None,
+    ) -> TopicClassifier:
+        """Learn from labelled texts; with "linear" and "reference" the encoder itself does not change.
+
+        By "prompt" each label has a word: the one in the class's `labels`, all of which stay possible answers, or else
+        the model's own word for it, or the label itself. The trained encoder lies in a temporary folder, which is
+        there as long as this object and its copies; `save` keeps it. The same call on one machine with the same number
+        of threads gives the same weights.
 
         Args:
             X: texts.
             y: as many labels, str or int, of at least two classes.
-            method: "linear" or "reference"; None takes the one given to the class.
+            method: "linear", "reference" or "prompt"; None takes the one given to the class.
+            epochs: for "prompt": passes over the texts; None makes about 300 steps of them, in 3 to 20 passes.
+            learning_rate: for "prompt": highest rate of AdamW; None is 5e-4 for encoders less than 512 wide, else 2e-5.
+            batch_size: for "prompt": texts of a step; None is 16.
+            seed: for "prompt": of order and dropout; None is 0.
+            show_progress: for "prompt": True, False, or None for a line on a terminal.
 
         Raises:
-            InputError: texts and labels differ in number, one class only, an unknown method.
+            InputError: texts and labels differ in number, one class only, an unknown method; for "prompt" a label
+                without a word, or a model that cannot score words.
+            MissingExtraError: "prompt" without the packages for training.
+
+        Cost of "prompt": minutes for a thousand short texts with a small encoder on a processor.
         """
         if method is not None:
             self.method = method
         self._check_method()
+        settings = FineTuning.of(
+            self.method, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, seed=seed
+        )
         texts, _ = as_texts(as_list(X, "texts"))
+        y = as_list(y, "labels")
         classes, targets = class_numbers(y, len(texts))
+        if self._tuned is not None:
+            self._forget()  # what an earlier call trained
+        if self.method == "prompt":
+            source = self._open()
+            given = self.labels is not None
+            words = words_for(source, classes.tolist(), self._words, given=given)
+            labels = classes[targets].tolist()
+            tuned, report = fine_tune(source, texts, labels, words, self._prompt, settings, show_progress)
+            warn_cut(report, "warn", source.folder.max_length)
+            self._forget()
+            self._tuned = tuned
+            self._open()
+            return self
         source = self._open()
         linear = self.method == "linear"
         features = self.features if linear else "vectors"
@@ -226,11 +279,36 @@ class TopicClassifier:
         self.classes_ = classes
         return self
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    @property
+    def calibration(self) -> TopicCalibration | None:
+        """The temperature that `predict_proba` applies; None without one, or where it was fitted for something else."""
+        self._open()
+        return self._calibration if self._calibrated_head is getattr(self, "_head", None) else None
+
+    def state(self) -> dict[str, Any]:
+        """Return what probabilities are made of, as plain data: classes, label words and prompt, what was fitted."""
+        self._open()
+        state: dict[str, Any] = {"classes": self.classes_.tolist() if hasattr(self, "classes_") else []}
+        if getattr(self, "_head", None) is not None:
+            return state | {"fitted": self.method}
+        if self._zero_shot is not None:
+            words = list(self._words.values())
+            return state | {"words": words, "prompt": self._prompt, "contextual": self._contextual}
+        return state
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        calibration: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> Path:
         """Write a model folder that `TopicClassifier.load` opens with labels, prompt and what `fit` learnt.
 
         Args:
             path: folder to create, whole or not at all.
+            calibration: as `jinyi.evals.calibration` makes it for this classifier; None keeps the folder's where it
+                still applies.
             overwrite: replace a model folder that is there.
 
         Returns:
@@ -240,12 +318,14 @@ class TopicClassifier:
             FolderError: the folder exists or cannot be written.
         """
         folder = self._open().folder
-        state: dict[str, Any] = {"calibrate": self.calibrate}
+        state: dict[str, Any] = {"calibrate": self._contextual}
         if self._words:
             # Pairs, for JSON makes every key of an object text.
             state |= {"words": list(self._words.items()), "prompt": self._prompt}
         head = getattr(self, "_head", None)
-        if head is not None:
+        if head is None and self._by_prompt:
+            state["fitted"] = {"method": "prompt", "classes": self.classes_.tolist()}
+        elif head is not None:
             state["fitted"] = {
                 "method": self.method,
                 "features": self.features,
@@ -253,7 +333,9 @@ class TopicClassifier:
                 "decider": self.decider,
                 "neighbors": self.neighbors,
             }
-        return write_topic(path, folder, state, head, overwrite=overwrite)
+        if calibration is None and self.calibration is not None:
+            calibration = folder.record.get("calibration")
+        return write_topic(path, folder, state, head, calibration=calibration, overwrite=overwrite)
 
     @property
     def path(self) -> Path:
@@ -280,8 +362,7 @@ class TopicClassifier:
                     fix="Correct the name.",
                 )
             setattr(self, name, value)
-        for name in ("_source", "_head", "classes_"):
-            self.__dict__.pop(name, None)
+        self._forget()
         return self
 
     def __sklearn_tags__(self) -> Any:
@@ -294,12 +375,24 @@ class TopicClassifier:
             input_tags=InputTags(string=True, two_d_array=False),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        opened = () if self._tuned is None else _OPENED  # a temporary folder has another path when it is read
+        return {name: value for name, value in self.__dict__.items() if name not in opened}
+
+    def _forget(self) -> None:
+        for name in (*_OPENED, "_tuned", "_head", "classes_"):
+            self.__dict__.pop(name, None)
+
     def _open(self) -> Source:
         if hasattr(self, "_source"):
             return self._source
         self._check_method()
+        # What was trained has labels and prompt of its own.
+        model, labels, prompt = self.model, self.labels, self.prompt
+        if self._tuned is not None:
+            model, labels, prompt = self._tuned.path, None, None
         source = Source.open(
-            self.model, "topic", precision=self.precision, threads=self.threads, device=self.device
+            model, "topic", precision=self.precision, threads=self.threads, device=self.device
         )
         folder = source.folder
         if folder.task == "pair":
@@ -316,9 +409,9 @@ class TopicClassifier:
         self._words: dict[Any, str] = {}
         own = dict(saved.get("words") or zip(folder.labels, folder.labels, strict=True))
         if folder.task in ("topic", "mlm"):
-            self._prompt = self._choose_prompt(source, saved)
-            self._words = own if self.labels is None else label_words(self.labels)
-        elif self.labels is not None:
+            self._prompt = self._choose_prompt(source, saved, prompt)
+            self._words = own if labels is None else label_words(labels)
+        elif labels is not None:
             raise InputError(
                 found=f"label words for a model of task {folder.task!r}",
                 expected="a topic or language model, which can score words",
@@ -333,23 +426,40 @@ class TopicClassifier:
         elif folder.task == "classes":
             self._class_engine = source.engine(Head("classes"))
             self.classes_ = np.asarray(folder.labels)
+        fitted = (saved.get("fitted") or {}) if labels is None else {}
+        self._by_prompt = fitted.get("method") == "prompt"
+        own_calibrate = labels is None and bool(saved.get("calibrate"))
+        self._contextual = (self.calibrate or own_calibrate) and not self._by_prompt
         if self._words:
             words = list(self._words.values())
-            self._zero_shot = ZeroShot(source, words, self._prompt, calibrate=self.calibrate)
+            self._zero_shot = ZeroShot(source, words, self._prompt, calibrate=self._contextual)
             self.classes_ = np.asarray(list(self._words))
-        if saved.get("fitted") and self.labels is None:
-            fitted = saved["fitted"]
-            self._head = read_head(folder, fitted)
+        if fitted:
             self.method = str(fitted["method"])
-            self.features = str(fitted.get("features", "vectors"))
+            if not self._by_prompt:
+                self._head = read_head(folder, fitted)
+                self.features = str(fitted.get("features", "vectors"))
             self.classes_ = np.asarray(fitted["classes"])
         self._source = source
+        self._calibration = self._own_calibration(folder)
+        self._calibrated_head = getattr(self, "_head", None)
         return source
 
-    def _choose_prompt(self, source: Source, saved: Mapping[str, Any]) -> str:
+    def _tempered(self, proba: FloatArray) -> FloatArray:
+        calibration = self.calibration
+        return proba if calibration is None else calibration.apply(proba)
+
+    def _own_calibration(self, folder: ModelFolder) -> TopicCalibration | None:
+        record = folder.record.get("calibration")
+        if not record:
+            return None
+        calibration = TopicCalibration.from_dict(record, str(folder.path / RECORD))
+        return calibration if calibration.fits == self.state() else None
+
+    def _choose_prompt(self, source: Source, saved: Mapping[str, Any], given: str | None) -> str:
         folder = source.folder
         default = folder.prompts.get(folder.default_prompt_name or "")
-        prompt = saved.get("prompt") or default or DEFAULT_PROMPT if self.prompt is None else self.prompt
+        prompt = saved.get("prompt") or default or DEFAULT_PROMPT if given is None else given
         if not isinstance(prompt, str) or prompt.count("{}") != 1:
             raise InputError(
                 found=shorten(prompt),
@@ -360,13 +470,6 @@ class TopicClassifier:
         return prompt
 
     def _check_method(self) -> None:
-        if self.method == "prompt":
-            raise InputError(
-                found="method 'prompt'",
-                expected=" or ".join(map(repr, METHODS)),
-                fix="Fine-tuning the encoder on a prompt belongs to training, which this version does not have yet.",
-                where="method",
-            )
         for name, value, known in (
             ("method", self.method, METHODS),
             ("features", self.features, FEATURES),
@@ -460,6 +563,7 @@ class TopicClassifier:
         )
 
 
+_OPENED = ("_source", "_zero_shot", "_class_engine", "_vectors_by")
 _PARAMETERS = (
     "model",
     "labels",

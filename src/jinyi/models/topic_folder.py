@@ -32,6 +32,7 @@ def write_topic(
     state: Mapping[str, Any],
     head: TopicHead | None,
     *,
+    calibration: Mapping[str, Any] | None = None,
     overwrite: bool,
 ) -> Path:
     """Write a copy of a folder with `state` in its record and the head's arrays in a file of their own.
@@ -46,7 +47,7 @@ def write_topic(
     if head is not None:
         kind = next(name for name, known in _HEADS.items() if isinstance(head, known))
         topic["fitted"] = {**state["fitted"], "head": kind}
-    record = {"format": 1, "task": folder.task, **folder.record, "topic": topic}
+    record = {"format": 1, "task": folder.task, **folder.record, "topic": topic, "calibration": calibration}
     with StagedFolder(path, overwrite=overwrite) as stage:
         for file in sorted(entry for entry in folder.path.rglob("*") if entry.is_file()):
             name = file.relative_to(folder.path).as_posix()

@@ -1,0 +1,147 @@
+"""`jinyi calibrate`: probabilities that hold, and thresholds, fitted on labelled rows and saved with the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jinyi.cli.common import Device, Json, Model, Precision, Threads, print_note, quiet_truncation
+from jinyi.cli.named import named_files
+from jinyi.errors import InputError
+
+if TYPE_CHECKING:
+    from jinyi.folder import ModelFolder
+
+
+def calibrate(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[[NAME=]FILE]...", help="Further labelled files.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="[NAME=]FILE",
+            help="Labelled rows that were not trained on; repeatable, all are taken together.",
+        ),
+    ] = None,
+    model: Model = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="isotonic or platt for pairs (default: the one with the lower cross-fitted log loss), temperature for "
+            "topics."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for a calibrated copy; default: the model's own folder."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model folder at --output.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for a report with the reliability plot.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Topics: label words joined by commas, or `data` for those of the file's own labels; default: the "
+            "model's own."
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Topics: text before the input, {} for the word.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the folds of cross-fitting.")] = 0,
+    precision: Precision = "auto",
+    threads: Threads = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Make P(similar) or the probabilities of topics hold, and measure thresholds; saved in the model folder.
+
+    jinyi calibrate --model my-model --data dev.jsonl --report report
+
+    jinyi calibrate --data dev.jsonl --output calibrated (the shipped pair model)
+    """
+    from jinyi.cli.printing import check_output, show_evaluation
+    from jinyi.folder import read_folder, update_record
+    from jinyi.registry import default_model, find_model
+
+    named = named_files([*(data or ()), *(files or ())])
+    folder = read_folder(find_model(default_model("pair") if model is None else model))
+    _check(folder, output, overwrite, topics=bool(labels or prompt))
+    check_output(report)
+    settings = {"precision": precision, "threads": threads, "device": device}
+    progress = None if not as_json else False
+    if folder.task == "pair":
+        from jinyi.evals.calibration import calibrate_pairs
+        from jinyi.models.pair_scorer import PairScorer
+
+        scorer = PairScorer.load(folder.path, precision=precision, threads=threads, device=device)
+        with quiet_truncation():
+            calibrated = calibrate_pairs(scorer, named, method=method, seed=seed, progress=progress)
+        saved = update_record(folder.path, target=output, overwrite=overwrite, calibration=calibrated.record)
+    else:
+        from jinyi.evals.topic_calibration import calibrate_topics, own_words
+        from jinyi.models.topic_classifier import TopicClassifier
+
+        words: dict[str, str] | list[str] | None = None
+        if labels is not None:
+            given = [word.strip() for word in labels.replace("，", ",").split(",")]
+            words = own_words(next(iter(named.values()))) if given == ["data"] else given
+        classifier = TopicClassifier.load(folder.path, labels=words, prompt=prompt, **settings)
+        with quiet_truncation():
+            calibrated = calibrate_topics(classifier, named, method=method, seed=seed, progress=progress)
+        if output is None:
+            saved = update_record(folder.path, calibration=calibrated.record)
+        else:
+            saved = classifier.save(output, calibration=calibrated.record, overwrite=overwrite)
+    show_evaluation(calibrated.evaluation, output=report, as_json=as_json)
+    print_note(f"calibrated model: {saved}")
+
+
+def _check(folder: ModelFolder, output: Path | None, overwrite: bool, *, topics: bool) -> None:
+    """Refuse before anything is computed what could not be saved or calibrated."""
+    from jinyi.registry import shipped_models
+
+    where = str(folder.path)
+    if folder.task in ("embed", "encoder") and not folder.record.get("topic"):
+        raise InputError(
+            found=f"a model of task {folder.task!r}, which gives vectors",
+            expected="a pair model, or a topic model with labels",
+            fix="Cosines are no probabilities: take a pair model, or fit a TopicClassifier on this one and save it.",
+            where=where,
+        )
+    if topics and folder.task == "pair":
+        raise InputError(
+            found="--labels or --prompt for a pair model",
+            expected="them for a topic model",
+            fix="Leave them out.",
+            where=where,
+        )
+    if output is None and any(entry.path == folder.path for entry in shipped_models()):
+        raise InputError(
+            found=f"the shipped model {folder.path.name} without --output",
+            expected="a folder for the calibrated copy",
+            fix="Add --output FOLDER: shipped models are not changed.",
+            where=where,
+        )
+    if output is None and topics:
+        raise InputError(
+            found="--labels or --prompt without --output",
+            expected="a folder for the copy that remembers them",
+            fix="Add --output FOLDER.",
+            where=where,
+        )
+    if output is not None and output.exists() and not overwrite:
+        raise InputError(
+            found="something there already",
+            expected="a path that is free",
+            fix="Choose another path, or add --overwrite to replace a model folder.",
+            where=str(output),
+        )
