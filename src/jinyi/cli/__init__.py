@@ -9,7 +9,20 @@ import traceback
 
 import typer
 
-from jinyi.cli import classify, corpus, embed, models, score, train, vocab
+from jinyi.cli import (
+    calibrate,
+    classify,
+    clue,
+    corpus,
+    data,
+    embed,
+    evaluate,
+    models,
+    quantize,
+    score,
+    train,
+    vocab,
+)
 from jinyi.errors import JinyiError
 
 app = typer.Typer(
@@ -24,9 +37,14 @@ app.command("score")(score.score)
 app.command("embed")(embed.embed)
 app.command("classify")(classify.classify)
 app.command("train")(train.train)
+app.command("calibrate")(calibrate.calibrate)
+app.command("quantize")(quantize.quantize)
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(corpus.app, name="corpus")
+app.add_typer(data.app, name="data")
 app.add_typer(vocab.app, name="vocab")
+app.add_typer(clue.app, name="clue")
 
 
 @app.callback(invoke_without_command=True)

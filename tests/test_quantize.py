@@ -1,0 +1,72 @@
+"""`jinyi quantize`: ranges and their measured loss come into the folder, and `precision="int8"` follows them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jinyi
+from jinyi.errors import InputError
+from jinyi.folder import read_folder, update_record
+from small_models import write_small
+
+PAIRS = [
+    ("怎么改密码", "如何修改密码", 1), ("怎么改密码", "怎么注销账号", 0), ("今天天气好", "今天天气不错", 1),
+    ("今天心情不好", "今天很开心", 0), ("手机坏了", "手机坏掉了", 1), ("手机坏了", "天气很好", 0),
+]  # fmt: skip
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    file = tmp_path / "pairs.jsonl"
+    rows = [json.dumps({"texta": a, "textb": b, "label": y}, ensure_ascii=False) for a, b, y in PAIRS]
+    file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("task", ["embed", "pair"])
+def test_a_copy_computes_in_eight_bits(run, tmp_path: Path, pairs: Path, task: str) -> None:
+    folder, out = write_small(tmp_path / "model", task=task), tmp_path / "prepared"
+    code, told, err = run("quantize", "-m", folder, "--samples", pairs, "-d", f"toy={pairs}", "-o", out)
+    assert code == 0, err
+    assert "int8" in told and "Loss" in told
+    measured = read_folder(out).record["int8"]
+    assert set(measured["data"]) == {"toy"} and measured["metric"].endswith("x100 on toy")
+    assert read_folder(folder).ranges() is None  # the original is as it was
+    update_record(out, int8={**measured, "loss": 0.0})
+    kind = jinyi.SentenceEncoder if task == "embed" else jinyi.PairScorer
+    exact, rounded = kind.load(out), kind.load(out, precision="int8")
+    given = [a for a, _, _ in PAIRS] if task == "embed" else [(a, b) for a, b, _ in PAIRS]
+    compute = (lambda m: m.encode(given)) if task == "embed" else (lambda m: m.predict(given))
+    difference = np.abs(compute(exact) - compute(rounded)).max()
+    assert 0 < difference < 0.1
+
+
+def test_in_place_and_refused_above_the_limit(run, tmp_path: Path, pairs: Path) -> None:
+    folder = write_small(tmp_path / "model", task="pair")
+    code, out, err = run("quantize", "-m", folder, "--samples", pairs, "-d", pairs, "--json")
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert [row["protocol"] for row in rows] == ["float32", "int8"]
+    stored = read_folder(folder).record["int8"]["loss"]
+    assert stored == pytest.approx(rows[0]["scores"]["auc"] - rows[1]["scores"]["auc"], abs=1e-3)
+    update_record(folder, int8={**read_folder(folder).record["int8"], "loss": 0.31})
+    with pytest.raises(InputError, match="loss of 0.31"):
+        jinyi.PairScorer.load(folder, precision="int8")
+
+
+def test_faults(run, tmp_path: Path, pairs: Path) -> None:
+    code, _, err = run("quantize", "-m", "jinyi-tiny-pair", "--samples", pairs, "-d", pairs)
+    assert code == 2 and "--output" in err
+    encoder = write_small(tmp_path / "mlm", task="mlm")
+    code, _, err = run("quantize", "-m", encoder, "--samples", pairs, "-d", pairs)
+    assert code == 2 and "task 'mlm'" in err
+    texts = tmp_path / "texts.txt"
+    texts.write_text("只有一句\n", encoding="utf-8")
+    folder = write_small(tmp_path / "model", task="pair")
+    code, _, err = run("quantize", "-m", folder, "--samples", texts, "-d", pairs)
+    assert code == 2 and "texts.txt" in err
+    assert read_folder(folder).ranges() is None
