@@ -47,8 +47,23 @@ def print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """Print rows aligned by display width: a Chinese character takes two columns."""
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str | None = None,
+    numbers: bool = False,
+    widths: Sequence[int] = (),
+) -> None:
+    """Print rows aligned by display width: a Chinese character takes two columns.
+
+    Args:
+        columns: headings.
+        rows: as many cells each.
+        title: above the table.
+        numbers: set all columns but the first flush right and never break them.
+        widths: of the first columns; without them the first one is as wide as its longest cell.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -56,7 +71,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
 
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for number, name in enumerate(columns):
-        table.add_column(name, overflow="fold", no_wrap=number == 0 and len(columns) > 1)
+        given = widths[number] if number < len(widths) else None
+        table.add_column(
+            name,
+            overflow="fold",
+            no_wrap=numbers if number else given is None and len(columns) > 1,
+            justify="right" if numbers and number else "left",
+            width=given,
+        )
     for row in rows:
         table.add_row(*map(Text, row))  # Text: "[b]" in a user's sentence is no markup
     Console().print(table)

@@ -15,6 +15,7 @@ CLASSES = {
     "pretrain": "PretrainTask",
     "contrastive": "ContrastiveTask",
     "pair": "PairTask",
+    "classes": "ClassesTask",
     "topic": "TopicTask",
     "distill": "DistillTask",
 }

@@ -42,7 +42,10 @@ def mix(
     for name, number in (("scale", scale), ("block", block), *((str(path), count) for path, count in takes)):
         if not number > 0:
             raise InputError(
-                found=f"{number:g}", expected="a number above 0", fix="Correct it, or leave the file out.", where=name
+                found=f"{number:g}",
+                expected="a number above 0",
+                fix="Correct it, or leave the file out.",
+                where=name,
             )
     chance = random.Random(seed)
     for path, characters in takes:

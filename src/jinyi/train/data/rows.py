@@ -61,6 +61,7 @@ class Rows:
         keys: int64 [n, k], equal where the model reads the same text.
         labels: what stands in the file or what `Source.labels` makes of it; None in a row without a label.
         lines: int64 [n], line of each row in the file, from 1.
+        lost: int64 [n], tokens of each row that `data.max_length` has cut off.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Rows:
     keys: npt.NDArray[np.int64]
     labels: list[Any]
     lines: npt.NDArray[np.int64]
+    lost: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -158,6 +160,7 @@ def read_rows(
     *,
     limit: int | None = None,
     together: bool = False,
+    tell: bool = True,
 ) -> Rows:
     """Read and tokenise one file.
 
@@ -172,6 +175,7 @@ def read_rows(
         limit: only the first so many rows, beside `source.limit`.
         together: the texts of a row will be one input, of at most `data.max_length` tokens; decides what is counted as
             cut.
+        tell: give the warning; False where the caller does, who knows that more is cut.
 
     Raises:
         InputError: file missing or damaged, a column missing, an empty text, a label that `source.labels` does not
@@ -199,10 +203,12 @@ def read_rows(
             where=str(path),
         )
     full = np.array([np.concatenate(builder.full) for builder in builders])
-    _warn_cut(path, full.sum(0) if together else full, data.max_length, sides if together else 1)
+    if tell:
+        _warn_cut(path, full.sum(0) if together else full, data.max_length, sides if together else 1)
     texts = tuple(builder.finish() for builder in builders)
+    lost = full.sum(0) - np.sum([text.lengths for text in texts], axis=0)
     keys = np.stack([np.concatenate(builder.keys) for builder in builders], axis=1)
-    return Rows(source_name(source), path, kind, source, texts, keys, labels, np.array(lines))
+    return Rows(source_name(source), path, kind, source, texts, keys, labels, np.array(lines), lost)
 
 
 class _Builder:

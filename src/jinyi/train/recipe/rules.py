@@ -10,6 +10,7 @@ from typing import NamedTuple
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError, shorten
 from jinyi.train.recipe import (
+    ClassesObjective,
     ContrastiveObjective,
     DistillObjective,
     PairObjective,
@@ -25,6 +26,7 @@ KINDS = {
     "pretrain": ("shards",),
     "contrastive": ("pairs", "triplets", "texts"),
     "pair": ("pairs",),
+    "classes": ("texts",),
     "topic": ("topics",),
     "distill": ("texts", "pairs", "triplets", "topics", "shards"),
 }
@@ -236,6 +238,15 @@ def _objective(recipe: Recipe) -> Iterator[Fault]:
             )
     if isinstance(own, PairObjective):
         yield from _pair(own)
+    if isinstance(own, ClassesObjective):
+        if len(own.labels) < 2:
+            yield Fault(
+                "objective.labels",
+                f"{len(own.labels)} labels",
+                "the names of two classes at least",
+                "Name them all.",
+            )
+        yield from _different(own.labels)
     if isinstance(own, TopicObjective) and not (own.mlm or own.labels or own.contrastive or own.random_mlm):
         yield Fault(
             "objective", "all weights 0", "one of mlm, labels, contrastive, random_mlm above 0", "Raise one."
@@ -260,11 +271,7 @@ def _pair(own: PairObjective) -> Iterator[Fault]:
             "as many labels as outputs (two or one for a single output)",
             "Correct objective.outputs or the list.",
         )
-    twice = sorted({name for name in own.labels if own.labels.count(name) > 1})
-    if twice:
-        yield Fault(
-            "objective.labels", f"{shorten(twice[0])} twice", "different names", "Rename one of them."
-        )
+    yield from _different(own.labels)
     if own.loss == "pcl_compat" and (own.smoothing or own.prior):
         yield Fault(
             "objective.smoothing" if own.smoothing else "objective.prior",
@@ -278,4 +285,12 @@ def _pair(own: PairObjective) -> Iterator[Fault]:
             f"{own.loss} with one output",
             "a class for each grade of relevance",
             "Set outputs.",
+        )
+
+
+def _different(labels: tuple[str, ...]) -> Iterator[Fault]:
+    twice = sorted({name for name in labels if labels.count(name) > 1})
+    if twice:
+        yield Fault(
+            "objective.labels", f"{shorten(twice[0])} twice", "different names", "Rename one of them."
         )

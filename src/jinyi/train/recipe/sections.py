@@ -312,6 +312,24 @@ class PairObjective:
 
 
 @dataclass(frozen=True)
+class ClassesObjective:
+    """Classifier of single texts: BERT's pooler on [CLS] and a linear layer.
+
+    Args:
+        labels: names of the classes in their order, two at least.
+        loss: "cross_entropy" or "focal".
+        smoothing, gamma, prior, dropout: as for pairs.
+    """
+
+    labels: tuple[str, ...]
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    smoothing: float = 0.0
+    gamma: float = 2.0
+    prior: float = 0.0
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
 class TopicObjective:
     """Prompts and label words (TCBert, arXiv 2211.11304). The paper does not publish its contrastive loss; ours is
     the supervised contrastive loss (Khosla et al. 2020) over two views of a text.
@@ -360,11 +378,19 @@ class DistillObjective:
     hidden: float = 0.0
 
 
-Objective = PretrainObjective | ContrastiveObjective | PairObjective | TopicObjective | DistillObjective
+Objective = (
+    PretrainObjective
+    | ContrastiveObjective
+    | PairObjective
+    | ClassesObjective
+    | TopicObjective
+    | DistillObjective
+)
 TASKS: dict[str, type[Any]] = {
     "pretrain": PretrainObjective,
     "contrastive": ContrastiveObjective,
     "pair": PairObjective,
+    "classes": ClassesObjective,
     "topic": TopicObjective,
     "distill": DistillObjective,
 }
@@ -376,12 +402,12 @@ class Recipe:
 
     Args:
         name: name of the run; its folder is `runs/NAME` unless told otherwise.
-        task: "pretrain", "contrastive", "pair", "topic" or "distill"; decides the type of `objective`.
+        task: "pretrain", "contrastive", "pair", "classes", "topic" or "distill"; decides the type of `objective`.
         seed: of weights, batches, masks and dropout.
     """
 
     name: str
-    task: Literal["pretrain", "contrastive", "pair", "topic", "distill"]
+    task: Literal["pretrain", "contrastive", "pair", "classes", "topic", "distill"]
     data: Data
     start: Start
     batch: Batch

@@ -21,6 +21,7 @@ from jinyi.train.corpus.shards import Shards
 from jinyi.train.data.rows import source_path
 from jinyi.train.network import Network
 from jinyi.train.recipe import (
+    ClassesObjective,
     ContrastiveObjective,
     DistillObjective,
     PairObjective,
@@ -108,6 +109,7 @@ def heads_of(recipe: Recipe) -> Heads:
     | pretrain | MLM; with `sentence_order` also pooler and two classes |
     | contrastive | MLM with `mlm` above 0 |
     | pair | pooler and `outputs` classes |
+    | classes | pooler and a class for each label |
     | topic | MLM |
     | distill | those of the target: none for vectors and similarities; pooler and the teacher's classes; MLM |
 
@@ -121,6 +123,8 @@ def heads_of(recipe: Recipe) -> Heads:
             return Heads(mlm=mlm > 0)
         case PairObjective(outputs=outputs, dropout=dropout):
             return Heads(pooler=True, outputs=outputs, dropout=dropout)
+        case ClassesObjective(labels=labels, dropout=dropout):
+            return Heads(pooler=True, outputs=len(labels), dropout=dropout)
         case TopicObjective():
             return Heads(mlm=True)
         case DistillObjective(targets="pair", teacher=teacher):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jinyi import metrics
-from jinyi.errors import FolderError
+from jinyi.errors import FolderError, InputError
 from jinyi.folder.model import find_similar
 from jinyi.tokens import Tokenizer
 from jinyi.tokens.cut import longest_first
@@ -26,7 +26,6 @@ from jinyi.train.recipe import PairObjective, Recipe
 from jinyi.train.task import Part, Share, Task
 from jinyi.train.tasks.scoring import choose_metric, describe_rows, different_names, scoring, summarise
 
-_CONTROL = 3  # [CLS], [SEP], [SEP]
 _TURN = 1  # what random numbers of a step are for
 _BINARY: dict[str, Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]] = {
     "accuracy": lambda similar, margin: metrics.accuracy(similar, margin > 0),
@@ -54,20 +53,24 @@ class PairTask(Task):
         tokenizer: text to ids.
         share: this process; every batch has to have a row for each process.
 
+    Attributes:
+        kind: of the rows: "pairs"; `jinyi.train.tasks.classes` has "texts".
+
     Raises:
         InputError: a file, row or label cannot be used; file and line are named.
     """
 
+    kind = "pairs"
+
     def __init__(self, recipe: Recipe, network: Network, tokenizer: Tokenizer, share: Share) -> None:
-        assert isinstance(recipe.objective, PairObjective)
         self.recipe, self.network, self.tokenizer = recipe, network, tokenizer
-        self.objective = recipe.objective
+        self.objective = self._as_pairs(recipe)
         self.max_length = recipe.data.max_length
         self._similar = similar_class(self.objective)
         two = self.objective.outputs == 1 and len(self.objective.labels) == 2
         self._named = similar_class(replace(self.objective, outputs=2)) if two else None
         data, batch = recipe.data, recipe.batch
-        self._train = [read_rows(source, data, tokenizer, "pairs", together=True) for source in data.train]
+        self._train = [read_rows(source, data, tokenizer, self.kind, together=True) for source in data.train]
         self._targets = [self._read_targets(rows) for rows in self._train]
         self._sampler = Sampler(
             [self._lengths(rows) for rows in self._train],
@@ -84,11 +87,19 @@ class PairTask(Task):
         self._shares = class_shares(torch.from_numpy(np.concatenate(self._targets)), classes)
         limit = recipe.evaluation.limit
         self._dev = [
-            read_rows(source, data, tokenizer, "pairs", limit=limit, together=True) for source in data.dev
+            read_rows(source, data, tokenizer, self.kind, limit=limit, together=True) for source in data.dev
         ]
         self._dev_targets = [self._read_targets(rows) for rows in self._dev]
         names = zip(different_names(self._dev), self._dev_targets, strict=True)
         self._metrics = {name: self._measured(targets) for name, targets in names}
+        for rows in self._dev:
+            if not self._metrics[rows.name]:
+                raise InputError(
+                    found=f"grades that are all equal in {len(rows)} rows",
+                    expected="different ones: a rank correlation is measured",
+                    fix="Take another dev file, or more of its rows (evaluation.limit).",
+                    where=str(rows.path),
+                )
         self.metric = choose_metric(recipe, self._metrics, ("accuracy", "spearman"))
 
     def parts(self, step: int, share: Share) -> list[Part]:
@@ -182,6 +193,11 @@ class PairTask(Task):
             return {"task": "classes", "labels": names}
         return {"task": "pair", "labels": names, "similar_label": self._similar}
 
+    def _as_pairs(self, recipe: Recipe) -> PairObjective:
+        """The objective; that of single texts in the words of pairs."""
+        assert isinstance(recipe.objective, PairObjective)
+        return recipe.objective
+
     def _read_targets(self, rows: Rows) -> npt.NDArray[Any]:
         """Labels as the loss reads them: float32 P(similar), or int64 classes."""
         own = self.objective
@@ -192,27 +208,36 @@ class PairTask(Task):
         return rows.classes(own.labels or tuple(map(str, range(own.outputs))))
 
     def _lengths(self, rows: Rows) -> npt.NDArray[np.int64]:
-        lengths: npt.NDArray[np.int64] = np.minimum(rows.lengths + _CONTROL, self.max_length)
+        control = 1 + len(rows.texts)  # [CLS], and [SEP] behind each text
+        lengths: npt.NDArray[np.int64] = np.minimum(rows.lengths + control, self.max_length)
         return lengths
 
-    def _sides(self, rows: Rows, row: int, turned: bool) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        a, b = rows.texts[0][row], rows.texts[1][row]
-        return (b, a) if turned else (a, b)
+    def _sides(self, rows: Rows, row: int, turned: bool) -> list[npt.NDArray[Any]]:
+        sides = [side[row] for side in rows.texts]
+        return sides[::-1] if turned else sides
 
     def _join(
-        self, pairs: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+        self, rows: Sequence[Sequence[npt.NDArray[Any]]]
     ) -> tuple[list[npt.NDArray[np.int64]], list[int] | None]:
-        """[CLS] a [SEP] b [SEP] of each pair, and how many tokens of it are of segment 0 (None for all)."""
+        """[CLS] a [SEP] b [SEP] of each pair, and how many tokens of it are of segment 0 (None for all).
+
+        A single text is [CLS] a [SEP], all of segment 0; `read_rows` has cut it.
+        """
         cls, sep = [self.tokenizer.cls_id], [self.tokenizer.sep_id]
-        room = self.max_length - _CONTROL
         ids, splits = [], []
-        for a, b in pairs:
-            if len(a) + len(b) > room:
-                keep = longest_first(len(a), len(b), room)
-                a, b = a[: keep[0]], b[: keep[1]]
-            ids.append(np.concatenate((cls, a, sep, b, sep)).astype(np.int64))
-            splits.append(len(a) + 2)
-        return ids, splits if self.objective.segments == "pair" else None
+        for sides in rows:
+            if len(sides) == 2:
+                a, b = sides
+                room = self.max_length - 3
+                if len(a) + len(b) > room:
+                    keep = longest_first(len(a), len(b), room)
+                    a, b = a[: keep[0]], b[: keep[1]]
+                sides = a, b
+            ids.append(
+                np.concatenate([cls, *(part for side in sides for part in (side, sep))]).astype(np.int64)
+            )
+            splits.append(len(sides[0]) + 2)
+        return ids, splits if self.kind == "pairs" and self.objective.segments == "pair" else None
 
     def _logits(self, ids: Tensor, lengths: Tensor | None, segments: Tensor | None) -> Tensor:
         return self.network.classify(self.network(ids, lengths, segments, first=True)[-1][:, 0])
