@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jinyi.evals.report import Cell, Table
     from jinyi.evals.result import Evaluation
 
-_LABEL = 24  # columns that system and protocol get at least
+_LABEL = 20  # columns that system and protocol get at least
 _GAP = 3  # columns between two numbers
 
 
@@ -70,7 +70,7 @@ def print_wide(table: Table, title: str) -> None:
     labels = ["\n".join(filter(None, (row[n].text for n in texts))) for row in rows]
     room = Console().width
     widest = max(cell_len(line) for label in labels for line in label.split("\n"))
-    first = min(widest, max(_LABEL, room // 3))
+    first = min(widest, max(_LABEL, room // 4))
     heads = {n: table.columns[n].replace(" n=", "\nn=").replace(", ", ",\n") for n in numbers}
 
     def column(n: int, below: bool) -> list[str]:

@@ -167,7 +167,7 @@ def _files_of_folder(folder: Path, split: str | None) -> _Files:
     wanted = (split,) if split is not None else SPLITS
     common = next((file for each in wanted if (file := _find(folder, each)) is not None), None)
     found: _Files = []
-    for fold in trains or {"": None}:
+    for fold in list(trains) or [""]:
         own = _find(folder, f"dev_{fold}") if split in (None, "dev") and common is None else common
         if own is not None:
             found.append((fold, trains.get(fold), own))

@@ -82,10 +82,10 @@ class SetLabels:
             ways = tuple(_places(column) for column in (*columns, names))
             return cls(codes, titles, words, prompts, ways, one_way(ways, seen), built_in)
         if known:
-            words, names = tuple(known.words.values()), tuple(known.names.values())
+            known_words, titles = tuple(known.words.values()), tuple(known.names.values())
             # news_story says less to a reader than its word.
-            titles = words if all(each.isascii() for each in names) else names
-            return cls(tuple(known.words), titles, words, prompts, (known.places,), known.places, built_in)
+            titles = known_words if all(each.isascii() for each in titles) else titles
+            return cls(tuple(known.words), titles, known_words, prompts, (known.places,), known.places, built_in)
         whole = all(label.lstrip("-").isdecimal() for label in seen)
         codes = tuple(sorted(seen, key=int) if whole else sorted(seen))
         places = _places(codes)

@@ -93,7 +93,9 @@ def mean_macro_f1(labels: Numbers, *predicted: Numbers) -> float:
 def class_f1(labels: Numbers, predicted: Numbers, classes: int) -> npt.NDArray[np.float64]:
     """F1 of each class, float64 [classes]; NaN for one that is neither among labels nor answers."""
     hits, both = _counts(labels, predicted, classes)
-    return np.divide(2.0 * hits, both, out=np.full(classes, np.nan), where=both > 0)
+    out = np.full(classes, np.nan)
+    np.divide(2.0 * hits, both, out=out, where=both > 0)
+    return out
 
 
 def _macro(labels: Numbers, predicted: Numbers) -> float:
