@@ -100,8 +100,8 @@ class Source:
         if ranges is None:
             raise InputError(
                 found="a folder without ranges of activations",
-                expected="those measured by jinyi.models.int8.measure and stored with write_folder(ranges=...)",
-                fix='Measure and store them, or use precision="auto".',
+                expected="those that `jinyi quantize` measures and stores",
+                fix='Run `jinyi quantize -m FOLDER --samples texts --data dev`, or use precision="auto".',
                 where=f'precision="int8" for {self.folder.path.name}',
             )
         return ranges
