@@ -37,6 +37,20 @@ if [ ! -e "$shards/jinyi-tiny" ]; then
     jinyi corpus shard --input "$text" --documents lines --longest 126 \
         --tokenizer "$shards/jinyi-tiny-vocabulary/tokenizer.json" --output "$shards/jinyi-tiny"
 fi
+# Data with its stated terms and limits, for the model cards.
+card=$(python -c 'import json, pathlib, sys; print(json.dumps(pathlib.Path(sys.argv[1]).read_text("utf-8")))' \
+    "$here/jinyi-tiny-card.md")
 for name in pretrain embed pair topic; do
-    jinyi train "$here/jinyi-tiny-$name.yaml" --data "$data" --resume "$@"
+    jinyi train "$here/jinyi-tiny-$name.yaml" --data "$data" --resume --set "output.card=$card" "$@"
 done
+
+# Ranges for 8-bit arithmetic, and what it costs on dev.
+samples() { for set in "$@"; do echo --samples "$data/$set"; done; }
+dev() { for set in "$@"; do echo --data "$set=$data/$set/dev.jsonl"; done; }
+pairs=(afqmc/train.jsonl.xz bq/train.jsonl.xz lcqmc/train.jsonl stsb/train.jsonl)
+# shellcheck disable=SC2046  # the names have no blanks
+{
+    jinyi quantize -m runs/jinyi-tiny-embed/best $(samples "${pairs[@]}") $(dev atec bq lcqmc pawsx afqmc stsb)
+    jinyi quantize -m runs/jinyi-tiny-pair/best $(samples "${pairs[@]}") $(dev atec bq lcqmc pawsx afqmc)
+    jinyi quantize -m runs/jinyi-tiny-topic/best $(samples tnews/train.jsonl.xz) $(dev tnews)
+}

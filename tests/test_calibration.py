@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jinyi import PairScorer, TopicClassifier
 from jinyi.errors import FolderError, InputError
-from jinyi.evals.reliability import cross_fitted, error_of_chance, stratified_folds
+from jinyi.evals.reliability import cross_fitted, error_of_chance, stratified_folds, told_of_gain
 from jinyi.folder import read_folder, update_record, verify_folder
 from jinyi.models.calibration import (
     PairCalibration,
@@ -337,6 +337,17 @@ def own_folder(pair_folder: Path, tmp_path: Path) -> Path:
 
 
 PAIRS = [(a, b) for a, b in zip(texts(60, 5), texts(60, 6), strict=True)]
+
+
+def test_a_second_calibration_is_measured_against_the_model_itself(
+    run, own_folder: Path, pairs_file: Path
+) -> None:
+    for place, name in enumerate(("own", "own without its calibration")):
+        code, out, err = run("calibrate", "-m", own_folder, "--data", pairs_file, "--seed", place, "--json")
+        assert code == 0, err
+        assert json.loads(out)["rows"][0]["system"] == name
+    good, bad = {"log loss": 0.4}, {"log loss": 0.5}
+    assert told_of_gain(bad, good) == [] and "does not help" in told_of_gain(good, bad)[0]
 
 
 @pytest.mark.parametrize("method", ["isotonic", "platt", None])

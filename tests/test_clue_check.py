@@ -221,6 +221,15 @@ def damaged(members: dict[str, bytes]) -> bytes:
     return bytes(raw)
 
 
+def damaged_lzma(members: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("afqmc_predict.json", members["afqmc_predict.json"])
+    raw = bytearray(out.getvalue())
+    raw[70:90] = bytes(20)
+    return bytes(raw)
+
+
 ZIP_MUTATIONS: dict[str, tuple[str, Callable[[dict[str, bytes]], dict[str, bytes] | bytes]]] = {
     "a folder": ("not flat", lambda m: {f"submit/{name}": raw for name, raw in m.items()}),
     "one file in a folder": ("not flat", renamed("csl_predict.json", "csl/csl_predict.json")),
@@ -254,6 +263,7 @@ ZIP_MUTATIONS: dict[str, tuple[str, Callable[[dict[str, bytes]], dict[str, bytes
     "a name twice": ("doubled", twice),
     "password": ("password", locked),
     "wrong checksum": ("zip", damaged),
+    "damaged LZMA": ("zip", damaged_lzma),
     "cut off": ("zip", lambda m: packed(m)[:-200]),
     "no zip": ("zip", lambda m: b"{}"),
     "empty zip": ("missing", lambda m: {}),

@@ -262,7 +262,7 @@ def test_refusals(server: Server, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="HTTP status 503"):
         download(AFQMC, tmp_path, mirror=server.url)
     assert len(server.requests) == 2
-    for address in ("file:///etc", "ftp://127.0.0.1", "data"):
+    for address in ("file:///etc", "ftp://127.0.0.1", "data", "http://[bad"):
         with pytest.raises(InputError, match=r"expected https://"):
             download(AFQMC, tmp_path, mirror=address)
     assert parts(tmp_path) == []
@@ -270,6 +270,15 @@ def test_refusals(server: Server, tmp_path: Path) -> None:
     blocked.write_text("a file", encoding="utf-8")
     with pytest.raises(InputError, match="folder that can be written"):
         download(AFQMC, blocked / "data", mirror=server.url)
+    (tmp_path / "there" / AFQMC.name).mkdir(parents=True)
+    with pytest.raises(InputError, match="no zip .*directory"):
+        download(AFQMC, tmp_path / "there", mirror=server.url)
+
+
+def test_an_address_with_chinese_and_blanks(server: Server, tmp_path: Path) -> None:
+    path = "%E6%95%B0%E6%8D%AE%20a/" + AFQMC.name
+    server.files[path] = ZIP
+    assert download(AFQMC, tmp_path, mirror=f"{server.url}/数据 a").read_bytes() == ZIP
 
 
 def test_nobody_there(server: Server, tmp_path: Path) -> None:

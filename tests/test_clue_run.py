@@ -291,6 +291,8 @@ def test_published_settings_and_changes(tmp_path: Path) -> None:
     moved = replace(recipes["wsc"], name="other", data=replace(recipes["wsc"].data, folder="elsewhere"))
     assert run_folder(tmp_path, moved, "x") == run_folder(tmp_path, recipes["wsc"], "x")
     assert run_folder(tmp_path, moved, "y") != run_folder(tmp_path, moved, "x")
+    shorter = replace(moved, output=replace(moved.output, max_length=16))  # predicts another way
+    assert run_folder(tmp_path, shorter, "x") != run_folder(tmp_path, moved, "x")
     for change, message in (
         ("optimizer.rate=1", "rate"),
         ("schedule.warmup=-1", "-1"),
@@ -322,10 +324,20 @@ def test_wrong_use_is_told_before_anything_is_trained(
         ("chidf", {}, "idioms"),
         ("afqmc,wsc", {}, "no file of this task"),
         ("afqmc", {"sets": ("optimiser.lr=1",)}, "optimiser"),
+        # These are no part of a run's name: it would be taken for the run of another model or other data.
+        ("afqmc", {"sets": ("start.model=jinyi-tiny-pair",)}, "Use --model"),
+        ("afqmc", {"sets": ("afqmc.data.folder=/tmp",)}, "Use --data"),
+        ("afqmc", {"precision": "float99"}, "float99"),
+        ("afqmc", {"precision": "int8"}, "no measured ranges"),
+        ("afqmc", {"threads": 0}, "threads"),
     ):
         with pytest.raises(InputError, match=message):
             go(model, names, tmp_path, **options)
     assert not counted and not (tmp_path / "out").exists()
+    (tmp_path / "out").write_text("a file", encoding="utf-8")
+    with pytest.raises(InputError, match="folder that can be written"):
+        go(model, "afqmc", tmp_path)
+    (tmp_path / "out").unlink()
     command = ["clue", "run", "--model", model, "--data", tmp_path / "data", "--output", tmp_path / "out"]
     for options, message in (
         (["--tasks", "afqcm"], "Did you mean afqmc?"),

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from jinyi import InputError
+from jinyi import FolderError, InputError
+from jinyi.cli.common import print_table
 from jinyi.cli.named import default_name, named_files
 from jinyi.evals.result import Evaluation, Figure, Row
 
@@ -115,7 +116,7 @@ def test_topics(run, fake, files: Path) -> None:
                 "name": "m",
                 "train": files / "texts.txt",
                 "labels": files / "tnews/labels.json",
-                "split": "dev",
+                "split": None,
             },
         ),
     ]
@@ -142,6 +143,24 @@ def test_the_report_folder_is_looked_at_before_the_work(run, fake, files: Path) 
     assert code == 2 and "a folder of its own" in err and calls == []
 
 
+def test_tables_are_printed_where_the_report_cannot_be_saved(
+    run, fake, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise FolderError(found="a full disk", expected="room", fix="Make some.")
+
+    fake("jinyi.evals.sts", "evaluate_sts")
+    monkeypatch.setattr("jinyi.evals.report.save", full)
+    code, out, err = run("evaluate", "sts", files / "lcqmc/dev.jsonl", "--output", files / "report")
+    assert code == 2 and "70.50*" in out and "a full disk" in err
+
+
+def test_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["[/b]", "[red]"], [["1", "2"]], title="a[/b]:cat:")
+    printed = capsys.readouterr().out
+    assert "a[/b]:cat:" in printed and "[red]" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -157,6 +176,12 @@ def test_bad_use(run, files: Path, monkeypatch: pytest.MonkeyPatch, arguments: l
     monkeypatch.chdir(files)
     code, out, err = run("evaluate", *arguments)
     assert code == 2 and told in err and "fix" in err and out == ""
+
+
+@pytest.mark.parametrize("command", [("evaluate", "sts"), ("evaluate", "topics"), ("calibrate",)])
+def test_a_seed_is_not_negative(run, files: Path, command: tuple[str, ...]) -> None:
+    code, out, err = run(*command, files / "mine.tsv", "--seed", "-1")
+    assert code == 2 and "--seed" in err and out == ""
 
 
 def test_names_of_files(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,6 +230,25 @@ def test_labels_are_compared_by_what_they_say(tmp_path: Path) -> None:
     assert found.shared[0].same.differing == 1, "a score of 1 is no label 1"
 
 
+def test_labels_as_tables_write_them(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("text\tlabel\n甲\t1.0\n乙\t2.5\n", encoding="utf-8")
+    dev = write(tmp_path / "dev.jsonl", [text("甲", 1), text("乙", 2.5), text("丙", float("nan"))])
+    found = check_data([tmp_path / "train.tsv", dev])
+    assert found.shared[0].same.differing == 0
+    assert found.files[1].labels == {"1": 1, "2.5": 1}, "NaN stands for no label"
+
+
+def test_scores_are_no_classes(tmp_path: Path) -> None:
+    paths = [
+        write(
+            tmp_path / f"{split}.jsonl",
+            [{"text": f"{split}{n}", "score": n / 7 + offset} for n in range(20)],
+        )
+        for split, offset in (("train", 0.0), ("dev", 0.05))
+    ]
+    assert check_data(paths).findings == []
+
+
 def test_labels(tmp_path: Path) -> None:
     train = write(
         tmp_path / "train.jsonl", [text(f"甲{n}", "体育") for n in range(30)] + [text("乙", "财经")]

@@ -16,7 +16,7 @@ from jinyi import PairScorer
 from jinyi.errors import FolderError, InputError
 from jinyi.evals.calibration import calibrate_pairs
 from jinyi.evals.labelled_pairs import read_labelled_pairs
-from jinyi.evals.pair_scores import choose_thresholds, wrong_answers
+from jinyi.evals.pair_scores import choose_thresholds, score_pairs, wrong_answers
 from jinyi.evals.pairs import evaluate_pairs
 from jinyi.evals.report import from_record, tables
 from jinyi.evals.report.record import as_record
@@ -114,14 +114,28 @@ def test_tuned_scores_use_the_other_file(small_folders: Path, files: dict[str, P
     assert from_record(json.loads(json.dumps(as_record(found)))).rows == found.rows
 
 
-@pytest.mark.parametrize("same", ["test", "copy"])
+@pytest.mark.parametrize("same", ["test", "copy", "turned"])
 def test_thresholds_are_never_chosen_on_the_scored_rows(
     small_folders: Path, files: dict[str, Path], tmp_path: Path, same: str
 ) -> None:
     (tmp_path / "copy.jsonl").write_bytes(files["test"].read_bytes())
-    choose = {"x": files["test"] if same == "test" else tmp_path / "copy.jsonl"}
+    pairs, gold = loaded(files["test"])
+    write_pairs(tmp_path / "turned.jsonl", [b for _, b in pairs], [a for a, _ in pairs], gold.tolist())
+    choose = {"x": files["test"] if same == "test" else tmp_path / f"{same}.jsonl"}
     with pytest.raises(InputError, match="the scored file of x"):
         evaluate_pairs([str(small_folders / "pair")], {"x": files["test"]}, choose=choose, **QUIET)
+
+
+def test_scored_pairs_in_the_file_for_choosing_are_counted(
+    small_folders: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    (pairs, gold), (known, _) = loaded(files["dev"]), loaded(files["test"])
+    pairs[:4] = [(b, a) for a, b in known[10:14]]
+    mixed = write_pairs(tmp_path / "mixed.jsonl", *zip(*pairs, strict=True), gold.tolist())
+    model, told = [str(small_folders / "pair")], "x: 4 scored pairs stand in the file for choosing too"
+    for choose, count in ((files["dev"], 0), (mixed, 1)):
+        found = evaluate_pairs(model, {"x": files["test"]}, choose={"x": choose}, baselines=False, **QUIET)
+        assert sum(told in note for note in found.notes) == count
 
 
 def test_bad_choices(small_folders: Path, files: dict[str, Path]) -> None:
@@ -187,3 +201,10 @@ def test_pairs_that_are_cut_are_counted(small_folders: Path, tmp_path: Path) -> 
     path = write_pairs(tmp_path / "x.jsonl", ["今天" * 40, "今", "好"], ["天" * 60, "天", "好"], [1, 0, 1])
     found = evaluate_pairs([str(small_folders / "pair")], {"x": path}, baselines=False, **QUIET)
     assert "x: 1 pairs cut to the length that pair reads." in found.notes
+
+
+def test_accepting_nothing_may_be_best_for_float32_scores() -> None:
+    labels, scores = np.array([0.0, 1.0, 0.0, 0.0]), np.array([0.9, 0.3, 0.2, 0.1], np.float32)
+    chosen = choose_thresholds(labels, scores)
+    found, _ = score_pairs(labels, scores, probability=False, thresholds=chosen, seed=None)
+    assert found["accuracy, tuned"] == 75.0  # 50 where the threshold just above 0.9 is rounded down to it

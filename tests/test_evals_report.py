@@ -315,6 +315,12 @@ def test_markdown() -> None:
         assert len(widths) == 1
 
 
+def test_markdown_of_awkward_text() -> None:
+    odd = Evaluation(title="&lt;b&gt;", kind="sts", command="jinyi evaluate sts 'a`b``.tsv'")
+    text = render_markdown(odd)
+    assert "# \\&lt;b\\&gt;" in text and "command: ``` jinyi evaluate sts 'a`b``.tsv' ```" in text
+
+
 def test_saved_whole_and_replaced(tmp_path: Path) -> None:
     place = save(example(), tmp_path / "deep" / "report")
     assert {file.relative_to(place).as_posix() for file in place.rglob("*") if file.is_file()} == {

@@ -150,6 +150,19 @@ def test_peers_are_measured_if_they_compute_the_same(tmp_path: Path, monkeypatch
 def test_no_interpreter(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no usable interpreter"):
         installed_peers(str(tmp_path / "python"))
+    other = tmp_path / "other"
+    other.write_text("#!/bin/sh\necho hello\n", encoding="utf-8")
+    other.chmod(0o755)
+    with pytest.raises(InputError, match="no usable interpreter"):
+        installed_peers(str(other))
+
+
+def test_numbers_out_of_range(small_folders: Path) -> None:
+    with pytest.raises(InputError, match="seconds: found inf"):
+        evaluate_speed([], [str(small_folders / "embed")], seconds=float("inf"))
+    texts = [f"句子{number}" for number in range(40)]
+    few = evaluate_speed([], [str(small_folders / "embed")], texts=texts, rounds=1, seconds=0)
+    assert "40 sentences one by one" in few.notes[0], "not the 50 that were asked for"
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from jinyi.evals.published_sts import published, quoted_rows
 from jinyi.evals.report import from_record, tables
 from jinyi.evals.report.record import as_record
 from jinyi.evals.result import Evaluation, Row
-from jinyi.evals.sts import evaluate_sts
+from jinyi.evals.sts import _label_groups, evaluate_sts
 from jinyi.evals.vectors import WhiteningTexts, pair_cosines
 from jinyi.models.whitening import EIGENVALUE_FLOOR, Whitening
 from small_models import write_small
@@ -125,6 +126,27 @@ def test_quoted_rows() -> None:
     with_sources = Evaluation(title="t", kind="sts", rows=rows)
     assert any("bojone/CoSENT" in note for table in tables(with_sources) for note in table.notes)
     assert quoted_rows(["own"]) == []
+
+
+def test_whitening_on_the_scored_file_is_told(small_folders: Path, files: dict[str, Path]) -> None:
+    found = evaluate_sts([str(small_folders / "embed")], files, whitening=[str(files["bq"])], k=[8], **QUIET)
+    assert sum("transductive here" in note for note in found.notes) == 1
+    with pytest.raises(InputError, match="no whitening that keeps them"):
+        evaluate_sts([str(small_folders / "embed")], files, k=[8], **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([0, 1], ["not similar", "similar"]),
+        ([0.2, 3.4], ["0", "3"]),
+        (range(101), ["0 to 20", "20 to 40", "40 to 60", "60 to 80", "80 to 100"]),
+        ([0.1, 0.3, 0.4], ["0.1 to 0.16", "0.16 to 0.22", "0.22 to 0.28", "0.28 to 0.34", "0.34 to 0.4"]),
+    ],
+)
+def test_a_histogram_has_few_groups(labels: Any, names: list[str]) -> None:
+    groups, _ = _label_groups(np.asarray(list(labels), np.float64))
+    assert list(groups) == names and sum(rows.sum() for rows in groups.values()) == len(labels)
 
 
 def test_what_is_cut_and_left_out_is_told(tmp_path: Path, small_folders: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +179,35 @@ def test_texts_in_training_and_scored_rows(tmp_path: Path) -> None:
     data = read_topic_data(write_rows(tmp_path / "s.jsonl", [("二", 0), ("三", 1), ("二", 1)]), train=train)
     assert shared_texts(data.folds[0]) == 2
     assert shared_texts(read_topic_data(tmp_path / "s.jsonl").folds[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("indices", "fault"),
+    [((0, None, 2), "no whole number as index"), ((0, "b", 2), "no whole number"), ((2, "1", 0), "")],
+)
+def test_indices_of_labels(tmp_path: Path, indices: Sequence[Any], fault: str) -> None:
+    entries = [{"code": code, "index": index} for code, index in zip("abc", indices, strict=True)]
+    entries = [{k: v for k, v in entry.items() if v is not None} for entry in entries]
+    table = tmp_path / "labels.json"
+    table.write_text("\ufeff" + json.dumps(entries), encoding="utf-8")
+    file = write_rows(tmp_path / "dev.jsonl", [("一", "a"), ("二", "b")])
+    if not fault:
+        assert read_topic_data(file).labels.codes == ("c", "b", "a")
+        return
+    with pytest.raises(InputError, match=fault):
+        read_topic_data(file)
+
+
+def test_labels_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps(LABELS, ensure_ascii=False), encoding="gb18030")
+    file = write_rows(tmp_path / "dev.jsonl", [("一", "100"), ("二", "102")])
+    with pytest.raises(InputError, match="bytes that are no utf-8"):
+        read_topic_data(file)
+
+
+def test_options_without_effect_are_refused(tmp_path: Path) -> None:
+    folder = fewclue(tmp_path / "tnews")
+    with pytest.raises(InputError, match="split test for a file"):
+        read_topic_data(folder / "dev_0.json", split="test")
+    with pytest.raises(InputError, match="training rows .* for a folder"):
+        read_topic_data(folder, train=folder / "train_0.json")

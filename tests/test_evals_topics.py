@@ -291,6 +291,7 @@ def test_methods_that_cannot_be(model: str, folds: TopicData, small_folders: Pat
         ({"prompt_on": ["train"]}, "'none' or 'scored' or 'both'"),
         ({"folds": ["8"]}, "fold 8"),
         ({"neighbors": 0}, "neighbors"),
+        ({"prompt_options": {"epochs": 2}}, "epochs without the method prompt"),
     ],
 )
 def test_unknown_choices(model: str, folds: TopicData, options: dict[str, Any], message: str) -> None:
@@ -462,3 +463,27 @@ def test_f1_of_classes(rows: list[tuple[int, int]]) -> None:
     assert np.isnan(np.delete(values, occurs)).all()
     assert mean_macro_f1(labels, said) == pytest.approx(expected.mean(), abs=1e-12)
     assert mean_macro_f1(labels, said) == pytest.approx(jinyi.metrics.macro_f1(labels, said), abs=1e-12)
+
+
+def test_nothing_computed_is_an_error(model: str, folds: TopicData) -> None:
+    options: dict[str, Any] = {"methods": ["reference"], "baselines": False}
+    with pytest.raises(InputError, match="no rows with a prompt on scored"):
+        evaluate_topics([model], {"toy": folds}, prompt_on=["scored"], **options)
+    with pytest.raises(InputError, match="whitening on train .* left out"):
+        evaluate_topics([model], {"toy": folds}, whitening=["train"], k=[10_000], **options)
+
+
+def test_training_labels_that_are_all_equal(model: str, folds: TopicData) -> None:
+    first = folds.folds[0]
+    assert first.train is not None
+    one = replace(first.train, targets=np.zeros_like(first.train.targets))
+    with pytest.raises(InputError, match="training labels that are all equal"):
+        evaluate_topics([model], {"toy": replace(folds, folds=(replace(first, train=one),))})
+
+
+def test_models_of_one_folder_name_are_told_apart(model: str, folds: TopicData, tmp_path: Path) -> None:
+    other = write_small(tmp_path / "other" / Path(model).name, task="topic")
+    found = evaluate_topics(
+        [model, str(other)], {"toy": folds}, methods=["zero-shot"], baselines=False, intervals=False
+    )
+    assert {row.system for row in found.rows} == {model, str(other)}

@@ -130,6 +130,12 @@ def test_rows_must_fit(metric: Callable[..., float]) -> None:
         metric([], [])
 
 
+@pytest.mark.parametrize("metric", CORRELATIONS)
+def test_equal_labels_are_told_as_they_are(metric: Callable[..., float]) -> None:
+    with pytest.raises(InputError, match="3 labels that are all 5"):
+        metric([5, 5, 5], [0, 1, 2])
+
+
 @pytest.mark.parametrize("metric", CORRELATIONS + RANKINGS)
 def test_scores_must_be_finite_numbers(metric: Callable[..., float]) -> None:
     for bad in (np.nan, np.inf, -np.inf):

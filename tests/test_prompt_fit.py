@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import random
 import subprocess
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ torch = pytest.importorskip("torch")
 
 from jinyi import InputError, MissingExtraError, TopicClassifier, TruncationWarning  # noqa: E402
 from jinyi.folder import read_folder  # noqa: E402
+from jinyi.models.tuned import FineTuning  # noqa: E402
 from small_models import write_small  # noqa: E402
 from test_models_topic import examples  # noqa: E402
 
@@ -29,6 +32,11 @@ PROMPT = "关于{}的："
 @pytest.fixture(scope="module")
 def folder(small_folders: Path) -> Path:
     return small_folders / "topic"
+
+
+def test_settings_take_numbers_of_numpy() -> None:
+    given = FineTuning(np.float32(2), np.float64(1e-3), np.int64(4), np.uint8(1))
+    assert json.loads(json.dumps(asdict(given))) == asdict(FineTuning(2.0, 1e-3, 4, 1))
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ def test_in_place_and_refused_above_the_limit(run, tmp_path: Path, pairs: Path) 
     code, out, err = run("quantize", "-m", folder, "--samples", pairs, "-d", pairs, "--json")
     assert code == 0, err
     rows = json.loads(out)["rows"]
+    assert json.loads(out)["kind"] == "pairs"
     assert [row["protocol"] for row in rows] == ["float32", "int8"]
     stored = read_folder(folder).record["int8"]["loss"]
     assert stored == pytest.approx(rows[0]["scores"]["auc"] - rows[1]["scores"]["auc"], abs=1e-3)
@@ -67,6 +68,10 @@ def test_faults(run, tmp_path: Path, pairs: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("只有一句\n", encoding="utf-8")
     folder = write_small(tmp_path / "model", task="pair")
+    code, _, err = run("quantize", "-m", folder, "--samples", pairs, "-d", pairs, "--rows", -1)
+    assert code == 2 and "--rows" in err
+    code, _, err = run("quantize", "-m", folder, "--samples", texts, "-d", pairs, "-o", encoder)
+    assert code == 2 and "something there already" in err  # before any file is read
     code, _, err = run("quantize", "-m", folder, "--samples", texts, "-d", pairs)
     assert code == 2 and "texts.txt" in err
     assert read_folder(folder).ranges() is None

@@ -30,7 +30,7 @@ from jinyi.batches import make_batches
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError
 from jinyi.runtime import Engine, Head, open_engine
-from jinyi.runtime.graph import build_graph
+from jinyi.runtime.graph import build_graph, with_zero
 from jinyi.runtime.int8 import measure_ranges
 from jinyi.runtime.openvino_api import load_openvino
 from jinyi.runtime.torch_encoder import attend
@@ -441,6 +441,16 @@ def test_int8_is_close(name: str) -> None:
     assert cosines.min() > 0.99 and cosines.mean() < 1 - 1e-6
     with pytest.raises(InputError, match="no rows"):
         measure_ranges(found.config, found.weights, [])
+
+
+@pytest.mark.parametrize("span", [(-0.17, 25.0), (-3.0, 3.0), (0.4, 2.0), (-5.0, -1.0), (-1e-6, 1e-5)])
+def test_zero_is_one_of_the_8_bit_values(span: tuple[float, float]) -> None:
+    least, greatest = with_zero(np.array(span, np.float32))
+    step = (greatest - least) / 255
+    assert -least / step == pytest.approx(round(-least / step), abs=1e-6)
+    reach = max(span[1], 0.0) - min(span[0], 0.0)
+    assert step == pytest.approx(reach / 255)
+    assert least - step <= min(span[0], 0.0) <= least + step
 
 
 def test_info_says_what_runs_and_why() -> None:

@@ -34,8 +34,7 @@ def pearson(labels: Values, scores: Values) -> float:
     """
     x, y = _numbers(labels, "labels"), _numbers(scores, "scores")
     _same_length(x, y, least=2)
-    if (x == x[0]).all():
-        raise _undefined(f"{len(x)} labels that are all {x[0]:g}", "labels that differ", "correlation")
+    _differ(x)
     if (y == y[0]).all():
         return 0.0
     return float(np.clip(_unit(x) @ _unit(y), -1.0, 1.0))
@@ -44,6 +43,8 @@ def pearson(labels: Values, scores: Values) -> float:
 def spearman(labels: Values, scores: Values) -> float:
     """Spearman's rank correlation, equal values at the mean of their ranks. Arguments, result and errors: `pearson`."""
     x, y = _numbers(labels, "labels"), _numbers(scores, "scores")
+    _same_length(x, y, least=2)
+    _differ(x)
     return pearson(_ranks(x), _ranks(y))
 
 
@@ -332,6 +333,12 @@ def _unit(values: Floats) -> Floats:
     gaps /= np.abs(gaps).max()
     unit: Floats = gaps / np.sqrt(gaps @ gaps)
     return unit
+
+
+def _differ(labels: Floats) -> None:
+    if (labels == labels[0]).all():
+        found = f"{len(labels)} labels that are all {labels[0]:g}"
+        raise _undefined(found, "labels that differ", "correlation")
 
 
 def _undefined(found: str, expected: str, metric: str) -> InputError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jinyi.cli.common import Device, Json, Model, Precision, Threads, print_note, quiet_truncation
+from jinyi.cli.common import Device, Json, Model, Precision, Threads, check_copy, print_note, quiet_truncation
 from jinyi.cli.named import named_files
 from jinyi.errors import InputError
 
@@ -56,7 +56,7 @@ def calibrate(
     prompt: Annotated[
         str | None, typer.Option(help="Topics: text before the input, {} for the word.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the folds of cross-fitting.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the folds of cross-fitting.")] = 0,
     precision: Precision = "auto",
     threads: Threads = None,
     device: Device = "cpu",
@@ -107,8 +107,6 @@ def calibrate(
 
 def _check(folder: ModelFolder, output: Path | None, overwrite: bool, *, topics: bool) -> None:
     """Refuse before anything is computed what could not be saved or calibrated."""
-    from jinyi.registry import shipped_models
-
     where = str(folder.path)
     if folder.task in ("embed", "encoder") and not folder.record.get("topic"):
         raise InputError(
@@ -124,24 +122,11 @@ def _check(folder: ModelFolder, output: Path | None, overwrite: bool, *, topics:
             fix="Leave them out.",
             where=where,
         )
-    if output is None and any(entry.path == folder.path for entry in shipped_models()):
-        raise InputError(
-            found=f"the shipped model {folder.path.name} without --output",
-            expected="a folder for the calibrated copy",
-            fix="Add --output FOLDER: shipped models are not changed.",
-            where=where,
-        )
+    check_copy(folder.path, output, overwrite, "calibrated copy")
     if output is None and topics:
         raise InputError(
             found="--labels or --prompt without --output",
             expected="a folder for the copy that remembers them",
             fix="Add --output FOLDER.",
             where=where,
-        )
-    if output is not None and output.exists() and not overwrite:
-        raise InputError(
-            found="something there already",
-            expected="a path that is free",
-            fix="Choose another path, or add --overwrite to replace a model folder.",
-            where=str(output),
         )

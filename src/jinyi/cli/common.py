@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,24 +70,56 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    # Text: "[b]" in a user's sentence or in the name of a file is no markup
+    heading = None if title is None else Text(title, style="table.title")
+    table = Table(box=box.SIMPLE_HEAD, title=heading, title_justify="left", pad_edge=False)
     for number, name in enumerate(columns):
         given = widths[number] if number < len(widths) else None
         table.add_column(
-            name,
+            Text(name),
             overflow="fold",
             no_wrap=numbers if number else given is None and len(columns) > 1,
             justify="right" if numbers and number else "left",
             width=given,
         )
     for row in rows:
-        table.add_row(*map(Text, row))  # Text: "[b]" in a user's sentence is no markup
+        table.add_row(*map(Text, row))
     Console().print(table)
 
 
 def print_note(message: str) -> None:
     """Print a line for people on standard error."""
     print(message, file=sys.stderr)
+
+
+def check_copy(folder: Path, output: Path | None, overwrite: bool, copy: str) -> None:
+    """Refuse, before anything is computed, a place where a changed copy of a model could not be saved.
+
+    Args:
+        folder: of the model.
+        output: folder of the copy; None changes the model itself.
+        overwrite: whether a model there may be replaced.
+        copy: what messages call it.
+
+    Raises:
+        InputError: a shipped model without `output`, or something at `output`.
+    """
+    from jinyi.registry import shipped_models
+
+    if output is None and any(entry.path == folder for entry in shipped_models()):
+        raise InputError(
+            found=f"the shipped model {folder.name} without --output",
+            expected=f"a folder for the {copy}",
+            fix="Add --output FOLDER: shipped models are not changed.",
+            where=str(folder),
+        )
+    if output is not None and os.path.lexists(output) and not overwrite:
+        raise InputError(
+            found="something there already",
+            expected="a path that is free",
+            fix="Choose another path, or add --overwrite to replace a model folder.",
+            where=str(output),
+        )
 
 
 @contextmanager

@@ -35,7 +35,7 @@ Report = Annotated[
 ]
 Baselines = Annotated[bool, typer.Option(help="Compute the baselines too.")]
 Intervals = Annotated[bool, typer.Option(help="95% bootstrap intervals, 1,000 draws.")]
-Seed = Annotated[int, typer.Option(help="Of the bootstrap and of whatever else is drawn.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the bootstrap and of whatever else is drawn.")]
 Quoted = Annotated[bool, typer.Option(help="Show published rows of the same sets, marked as quoted.")]
 Examples = Annotated[int, typer.Option(min=0, help="Wrong answers shown for each set in the report.")]
 Whitening = Annotated[

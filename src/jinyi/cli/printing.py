@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinyi.cli.common import print_json, print_note, print_table
+from jinyi.errors import FolderError
 
 if TYPE_CHECKING:
     from jinyi.evals.report import Cell, Table
@@ -24,20 +26,32 @@ def show_evaluation(evaluation: Evaluation, *, output: Path | None = None, as_js
         as_json: print one JSON object, as in report.json but without the figures, in place of the tables.
 
     Raises:
-        FolderError: the folder holds something that is not a report, or cannot be written.
+        FolderError: the folder holds something that is not a report, or cannot be written; the tables are printed.
     """
     from jinyi.evals.provenance import stamp
     from jinyi.evals.report import as_record, save, tables
 
     stamp(evaluation)
-    saved = save(evaluation, output) if output is not None else None
+    saved, fault = None, None
+    try:
+        saved = save(evaluation, output) if output is not None else None
+    except FolderError as error:
+        fault = error  # hours of work may stand in the tables: they are printed first
     if as_json:
         record = as_record(evaluation)
         del record["figures"]
         print_json({**record, "report": None if saved is None else str(saved)})
-        return
+    else:
+        _print_tables(evaluation, tables(evaluation))
+    if fault is not None:
+        raise fault
+    if saved is not None and not as_json:
+        print_note(f"report: {saved / 'report.html'}")
+
+
+def _print_tables(evaluation: Evaluation, shown: Sequence[Table]) -> None:
     told: list[str] = []
-    for table in tables(evaluation):
+    for table in shown:
         print_wide(table, ": ".join(filter(None, (evaluation.title, table.title))))
         notes = [note for note in table.notes if note not in told]
         told += notes
@@ -47,8 +61,6 @@ def show_evaluation(evaluation: Evaluation, *, output: Path | None = None, as_js
             print(note)
     for note in evaluation.notes:
         print(f"- {note}")
-    if saved is not None:
-        print_note(f"report: {saved / 'report.html'}")
 
 
 def print_wide(table: Table, title: str) -> None:

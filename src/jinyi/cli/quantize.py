@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jinyi.cli.common import Json, Threads, print_note, quiet_truncation
+from jinyi.cli.common import Json, Threads, check_copy, print_note, quiet_truncation
 from jinyi.cli.named import named_files
 from jinyi.errors import InputError
 
@@ -37,7 +37,9 @@ def quantize(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a model folder at --output.")
     ] = False,
-    rows: Annotated[int, typer.Option(help="Sample rows taken of each file, from its beginning.")] = 80,
+    rows: Annotated[
+        int, typer.Option(min=1, help="Sample texts or pairs taken of each file, from its beginning.")
+    ] = 80,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -51,17 +53,11 @@ def quantize(
     from jinyi.evals.eight_bits import METRIC, measure_loss
     from jinyi.folder import read_folder, update_record
     from jinyi.models.int8 import measure
-    from jinyi.registry import find_model, shipped_models
+    from jinyi.registry import find_model
 
     named = named_files(data)
     folder = read_folder(find_model(model))
-    if output is None and any(entry.path == folder.path for entry in shipped_models()):
-        raise InputError(
-            found=f"the shipped model {folder.path.name} without --output",
-            expected="a folder for the prepared copy",
-            fix="Add --output FOLDER: shipped models are not changed.",
-            where=str(folder.path),
-        )
+    check_copy(folder.path, output, overwrite, "prepared copy")
     if folder.task not in METRIC:
         raise InputError(
             found=f"a model of task {folder.task!r}",

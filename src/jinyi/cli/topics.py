@@ -120,9 +120,16 @@ def topics(
     from jinyi.evals.topic_data import read_topic_data
     from jinyi.evals.topics import evaluate_topics
 
+    folders = any(place.is_dir() for place in places.values())
     sets = {
         name: read_topic_data(
-            place, name=name, train=trained.get(name), labels=labelled.get(name), split=split
+            place,
+            name=name,
+            train=trained.get(name),
+            labels=labelled.get(name),
+            split=split
+            if place.is_dir() or not folders
+            else None,  # beside folders it is not meant for files
         )
         for name, place in places.items()
     }

@@ -10,14 +10,13 @@ import difflib
 import json
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from jinyi.clue.places import find_place
+from jinyi.clue.places import UNREADABLE, find_place
 from jinyi.clue.reading import read_split, splits_there
 from jinyi.clue.rows import Finding, MemberCheck
 from jinyi.clue.tasks import FOLDS, VERSIONS, ClueTask, Id, Version, tasks
@@ -160,7 +159,7 @@ def _contents(source: Path, findings: list[Finding]) -> dict[str, bytes]:
                     )
                 else:
                     contents[name] = archive.read(entry)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as fault:
+    except UNREADABLE as fault:
         findings.append(Finding(source.name, "zip", f"a zip that cannot be read ({fault})"))
     if not contents and not findings:
         findings.append(Finding(source.name, "missing", "a zip without a file"))

@@ -15,13 +15,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO, Final
 
+from jinyi.clue.places import UNREADABLE
 from jinyi.clue.tasks import ClueTask
 from jinyi.errors import InputError, shorten
 from jinyi.files.write import cannot_write
@@ -33,6 +33,8 @@ _BUCKET: Final = "https://storage.googleapis.com/cluebenchmark/tasks/"
 _BLOCK: Final = 1 << 16
 _TIMEOUT: Final = 60.0
 _TRIES: Final = 4
+_IN_ADDRESSES: Final = "%/:?#[]@!$&'()*+,;="
+"""Characters that mean something in an address; all but these, letters and digits are written as %XX."""
 _BROKEN: Final = (
     urllib.error.URLError,
     http.client.HTTPException,
@@ -111,7 +113,7 @@ def download(
         _check(target, source, verify)
         return target
     url = source.url if mirror is None else f"{mirror.rstrip('/')}/{source.name}"
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+    if not _is_address(url):
         raise InputError(
             found=f"address {shorten(url)}",
             expected="https://...",
@@ -130,6 +132,13 @@ def download(
         if target.exists():
             _tag_file(part).unlink(missing_ok=True)
     return target
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return urllib.parse.urlsplit(url).scheme in ("http", "https")
+    except ValueError:  # brackets that are no IPv6 address
+        return False
 
 
 def _fetch(url: str, part: Path, progress: Progress | None) -> None:
@@ -165,7 +174,8 @@ def _one_connection(url: str, part: Path, progress: Progress | None) -> bool:
     try:
         # Built anew each time: it reads the proxies of the environment.
         opener = urllib.request.build_opener(_Redirects)
-        response = opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
+        address = urllib.parse.quote(url, safe=_IN_ADDRESSES)
+        response = opener.open(urllib.request.Request(address, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing behind our last byte: longer than the file, or whole
             total = _after_slash(error.headers)
@@ -244,7 +254,7 @@ def _check(path: Path, source: Source, verify: bool) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         fault = f"a damaged member {damaged}" if damaged else ""
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except UNREADABLE as error:
         fault = f"no zip ({error})"
     if not fault and verify and source.sha256 is not None:
         digest = hashlib.sha256()

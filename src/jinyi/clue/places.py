@@ -15,6 +15,15 @@ from typing import Final
 from jinyi.clue.tasks import PACKED, ClueTask
 from jinyi.errors import InputError
 
+UNREADABLE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,  # a password, or a compression that Python lacks
+)
+"""What a damaged or locked zip, or a member of it, raises."""
 _DEPTH: Final = 4
 _REPOSITORIES: Final = {"clue": ("clue",), "fewclue": ("fewclue", "zeroclue"), "qbqtc": ("qbqtc",)}
 """What the name of a zip of a whole benchmark begins with."""
@@ -53,9 +62,7 @@ class Place:
             if name.endswith(".xz"):
                 return lzma.decompress(raw)
             return gzip.decompress(raw) if name.endswith(".gz") else raw
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as fault:
-            raise _damaged(self.where(name), fault) from fault
-        except (RuntimeError, NotImplementedError) as fault:  # a password, or a compression Python lacks
+        except UNREADABLE as fault:
             raise _damaged(self.where(name), fault) from fault
 
 
@@ -138,7 +145,7 @@ def _in_zip(
     try:
         with zipfile.ZipFile(path) as archive:
             members = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
-    except (zipfile.BadZipFile, OSError) as fault:
+    except UNREADABLE as fault:
         raise _damaged(str(path), fault) from fault
     folders: dict[PurePosixPath, set[str]] = {}
     for member in members:

@@ -29,8 +29,11 @@ from jinyi.clue.tasks import FOLDS, ClueTask, Version
 from jinyi.clue.training import Trained, model_hash, run_folder, train_once, write_split
 from jinyi.errors import InputError
 from jinyi.evals.result import Evaluation
+from jinyi.files.write import cannot_write
 from jinyi.folder import read_folder
+from jinyi.models.source import Source
 from jinyi.registry import find_model
+from jinyi.runtime import Head
 from jinyi.train.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -130,10 +133,15 @@ def run_clue(
         progress=progress,
         say=say,
     )
+    _check_prediction(plan)
     jobs = _jobs(tasks, folds)
     for job in jobs:
         _check_files(plan, job)
         _recipes(plan, job)
+    try:
+        plan.root.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise cannot_write(plan.root, fault) from fault
     _advise(plan)
     outcomes = [_run(plan, job) for job in jobs]
     zips: dict[str, Path] = {}
@@ -152,6 +160,19 @@ def run_clue(
             f"FewCLUE's multi-fold form is all six folds: {left} not run, no board takes the zip."
         )
     return Finished(evaluation, zips)
+
+
+def _check_prediction(plan: _Plan) -> None:
+    """Try the options of prediction on the first model: they are needed only after hours of training."""
+    if plan.precision == "int8":
+        raise InputError(
+            found='precision "int8"',
+            expected="auto, float32 or bfloat16: models just trained have no measured ranges for 8 bits",
+            fix="Leave it out; `jinyi quantize` takes a finished model.",
+            where="--precision",
+        )
+    source = Source.open(plan.model, "", as_task="encoder", precision=plan.precision, threads=plan.threads)
+    source.engine(Head("tokens"))
 
 
 def _jobs(tasks: Sequence[ClueTask], folds: Sequence[str]) -> list[Job]:

@@ -55,6 +55,13 @@ FEW: Final = Settings(128, 32, 2e-5, 3)
 
 SMALL_RATES: Final = (5e-5, 1e-4, 2e-4)
 """Small models need larger steps: 1e-4 is what CLUEPretrainedModels and MiniRBT advise for theirs."""
+_BY_OPTIONS: Final = {
+    "start.model": "--model",
+    "data.folder": "--data",
+    "data.train.0.file": "--data",
+    "data.dev.0.file": "--data",
+}
+"""Keys of a recipe that `--set` may not change."""
 _SMALL_EPOCHS: Final = {"iflytek": 10, "cmnli": 3, "ocnli": 5, "wsc": 30, "qbqtc": 5}
 _SMALL_EPOCHS_ELSE: Final = 8
 _SMALL_EPOCHS_FEW: Final = 20
@@ -138,6 +145,7 @@ def make_recipe(
         "evaluation": {"every": 0.1, "metric": task.metric},
         "output": {"summary": f"Classifier for {task.title}."},
     }
+    own = reading.flatten(reading.from_plain(raw))
     changes = sets_for(task, sets)
     for change in changes:
         raw = reading.override(raw, change)
@@ -154,6 +162,15 @@ def make_recipe(
             fix="Leave task out of --set.",
             where="--set",
         )
+    told = reading.flatten(recipe)
+    for key, option in _BY_OPTIONS.items():
+        if told.get(key) != own[key]:
+            raise InputError(
+                found=f"{shorten(told.get(key))} for {key}",
+                expected=f"it to be told by {option}: a run is known by the model and the data that are given there",
+                fix=f"Use {option}.",
+                where=place(key),
+            )
     if recipe.output.max_length is None:
         recipe = replace(recipe, output=replace(recipe.output, max_length=recipe.data.max_length))
     return recipe

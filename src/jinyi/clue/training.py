@@ -18,7 +18,8 @@ from jinyi.train.recipe import Recipe, reading
 from jinyi.train.run import train
 
 RESULT: Final = "result.json"
-_FREE: Final = ("name", "start.model", "data.folder", "output", "checkpoint", "machine")
+_OUTPUT: Final = ("output.name", "output.summary", "output.licence", "output.card")
+_FREE: Final = ("name", "start.model", "data.folder", *_OUTPUT, "checkpoint", "machine")
 """Keys of a recipe that do not say what is learned, or are told by content in place of a path."""
 
 

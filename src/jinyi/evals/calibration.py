@@ -29,6 +29,7 @@ from jinyi.evals.reliability import (
     reliability_figure,
     stratified_folds,
     told_of_cut,
+    told_of_gain,
 )
 from jinyi.evals.result import Evaluation, Row
 from jinyi.evals.thresholds import histogram_figure, measure_thresholds, precision_figure
@@ -101,7 +102,8 @@ def calibrate_pairs(
         **about(sets, seed, measured),
     }
     n, system, common = len(labels), scorer.path.name, shared_columns(sets, data, seed)
-    rows = [Row(**common, system=system, scores=before, n=n, table="scores")]
+    bare = system if scorer.calibration is None else f"{system} without its calibration"
+    rows = [Row(**common, system=bare, scores=before, n=n, table="scores")]
     for name, each in scores.items():
         shown = f"+ {name}{' (chosen)' if name == chosen and len(scores) > 1 else ''}"
         rows.append(Row(**common, system=shown, scores=each, n=n, table="scores"))
@@ -128,6 +130,7 @@ def calibrate_pairs(
         "least that recall; n: rows at or above the threshold. They were chosen on all rows and so look a little "
         "better than they are; held out: chosen for the same aim on four folds, measured on the fifth.",
         *missed,
+        *told_of_gain(before, scores[chosen]),
         *told_of_cut(report.cut, n),
     ]
     title = f"Calibration of {system}"

@@ -78,7 +78,7 @@ def measure_loss(
     told = f"{metric} x100" + (f", mean of {', '.join(data)}" if len(data) > 1 else f" on {next(iter(data))}")
     table = Evaluation(
         title=f"What 8 bits cost {folder.path.name}",
-        kind=folder.task if folder.task != "embed" else "sts",
+        kind={"embed": "sts", "pair": "pairs", "topic": "topics"}[folder.task],
         rows=rows,
         layout="sets across",
         across=(metric,),

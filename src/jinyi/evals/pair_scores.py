@@ -51,8 +51,9 @@ def score_pairs(
     if probability:
         said = (scores > CUT).astype(np.int64)
         parts = {"accuracy": (metrics.accuracy, said), "F1": (metrics.f1, said), **parts}
+    exact = scores.astype(np.float64)  # a threshold just above a float32 score would be rounded down to it
     for name, threshold in (thresholds or {}).items():
-        parts[name] = (TUNED[name], (scores >= threshold).astype(np.int64))
+        parts[name] = (TUNED[name], (exact >= threshold).astype(np.int64))
     values = {name: 100 * metric(labels, given) for name, (metric, given) in parts.items()}
     intervals = {}
     if seed is not None:

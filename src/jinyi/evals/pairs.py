@@ -8,6 +8,7 @@ another file than the one that is scored.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def evaluate_pairs(
             where="data",
         )
     chosen = {each.name: each for each in _read_choose(choose or {}, sets)}
+    shared = {each.name: _shared(each, chosen[each.name]) for each in sets if each.name in chosen}
     several = len(sets) > 1
     result = Evaluation(
         title="Pairs: similar or not",
@@ -115,6 +117,11 @@ def evaluate_pairs(
         for name, found in curves.items()
         if found
     ]
+    result.notes += [
+        f"{name}: {count:,} scored pairs stand in the file for choosing too; tuned scores flatter by them."
+        for name, count in shared.items()
+        if count
+    ]
     result.notes += _notes(result, chosen, baselines)
     return result
 
@@ -149,7 +156,8 @@ def _read_choose(choose: Mapping[str, Path], sets: Sequence[LabelledPairs]) -> l
                 where=str(path),
             )
         read = read_labelled_pairs(name, Path(path), graded=False)
-        same = [each.name for each in sets if each.sha256 == read.sha256]
+        pairs = Counter(_pairs(read))  # in another order, or packed, it is still the same file
+        same = [each.name for each in sets if Counter(_pairs(each)) == pairs]
         if same:
             raise InputError(
                 found=f"the scored file of {same[0]} for choosing the threshold for {name}",
@@ -159,6 +167,16 @@ def _read_choose(choose: Mapping[str, Path], sets: Sequence[LabelledPairs]) -> l
             )
         found.append(read)
     return found
+
+
+def _pairs(data: LabelledPairs) -> list[frozenset[str]]:
+    return [frozenset(pair) for pair in zip(data.a, data.b, strict=True)]
+
+
+def _shared(scored: LabelledPairs, chosen: LabelledPairs) -> int:
+    """Return how many scored pairs stand in the other file, in either order."""
+    known = set(_pairs(chosen))
+    return sum(pair in known for pair in _pairs(scored))
 
 
 def _thresholds(system: System, rows: LabelledPairs | None) -> dict[str, float] | None:

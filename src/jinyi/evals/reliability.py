@@ -114,6 +114,16 @@ def cross_fitted(
     return result
 
 
+def told_of_gain(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """Return a sentence on a calibration that is no better than none, if it is so."""
+    if after["log loss"] < before["log loss"]:
+        return []
+    return [
+        f"Calibration does not help here: a cross-fitted log loss of {after['log loss']:.4f}, and "
+        f"{before['log loss']:.4f} without it. The probabilities held before, or there are too few rows."
+    ]
+
+
 def told_of_cut(cut: int, rows: int) -> list[str]:
     """Return a sentence on rows that were longer than the model reads, if there are any."""
     return [f"{cut:,} of {rows:,} rows were longer than the model reads and were cut."] if cut else []

@@ -33,6 +33,7 @@ from jinyi.evals.vectors import (
 
 METRICS = {"Spearman": metrics.spearman, "Pearson": metrics.pearson}
 FIVE_SETS = "mean of the five"
+_GRADES = 8  # more groups of a figure could not be told apart
 
 
 def evaluate_sts(
@@ -173,22 +174,31 @@ def _averages(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _histogram(data: LabelledPairs, system: str, protocol: str, cosines: npt.NDArray[Any]) -> Figure:
-    grades = np.rint(data.labels).astype(np.int64)
-    binary = np.isin(data.labels, (0.0, 1.0)).all()
-    words = {0: "not similar", 1: "similar"} if binary else {}
+    groups, caption = _label_groups(data.labels)
     return Figure(
         kind="histogram",
         title=f"{data.name}: cosine by label, {system}, {protocol}",
         values={
-            "groups": {
-                words.get(grade, f"{grade}"): sampled(cosines[grades == grade])
-                for grade in sorted(set(grades.tolist()))
-            },
+            "groups": {name: sampled(cosines[rows]) for name, rows in groups.items()},
             "unit": "cosine",
             "lines": {},
         },
-        caption="" if binary or (grades == data.labels).all() else "Labels are rounded to whole grades.",
+        caption=caption,
     )
+
+
+def _label_groups(labels: npt.NDArray[np.float64]) -> tuple[dict[str, npt.NDArray[np.bool_]], str]:
+    """Return which rows have about the same label, by its name, and a sentence if labels were put together."""
+    whole = np.rint(labels)
+    grades = np.unique(whole).tolist()
+    if 1 < len(grades) <= _GRADES:
+        words = {0.0: "not similar", 1.0: "similar"} if np.isin(labels, (0.0, 1.0)).all() else {}
+        caption = "" if (whole == labels).all() else "Labels are rounded to whole grades."
+        return {words.get(grade, f"{grade:.0f}"): whole == grade for grade in grades}, caption
+    edges = np.linspace(labels.min(), labels.max(), 6)
+    fifth = np.searchsorted(edges[1:-1], labels, side="right")
+    parts = {f"{edges[part]:g} to {edges[part + 1]:g}": fifth == part for part in range(5)}
+    return parts, "Labels in five ranges of equal width."
 
 
 def _notes(result: Evaluation, whitening: Sequence[str], baselines: bool) -> list[str]:
@@ -231,6 +241,13 @@ def _check(
                 fix="Correct the name or the path.",
                 where="whitening",
             )
+    if set(whitening) == {NONE} and any(each is not None for each in k):
+        raise InputError(
+            found="a number of dimensions to keep, and no whitening that keeps them",
+            expected=f"whitening by {TRANSDUCTIVE} or a file of texts",
+            fix="Give --whitening too, or leave --k out.",
+            where="k",
+        )
     for what, given in (("whitening", whitening), ("k", k), ("data", data)):
         if not given:
             raise InputError(

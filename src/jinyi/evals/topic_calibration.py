@@ -26,6 +26,7 @@ from jinyi.evals.reliability import (
     reliability_figure,
     stratified_folds,
     told_of_cut,
+    told_of_gain,
 )
 from jinyi.evals.result import Evaluation, Row
 from jinyi.evals.topic_data import TopicRows, read_topic_data
@@ -79,13 +80,14 @@ def calibrate_topics(
     after = cross_fitted(stratified_folds(targets, seed=seed), fit)
     scores = {"before": probability_scores(targets, proba), "after": probability_scores(targets, after)}
     common, system = shared_columns(sets, data, seed) | {"n": n}, classifier.path.name
+    bare = system if classifier.calibration is None else f"{system} without its calibration"
     chance = error_of_chance(after.max(axis=1), seed=seed)
     curves = {BEFORE: proba, "temperature, cross-fitted": after}
     evaluation = Evaluation(
         title=f"Calibration of {system}",
         kind="calibration",
         rows=[
-            Row(**common, system=system, scores=scores["before"]),
+            Row(**common, system=bare, scores=scores["before"]),
             Row(**common, system=f"+ temperature {fitted.temperature:.3g}", scores=scores["after"]),
         ],
         figures=[
@@ -101,6 +103,7 @@ def calibrate_topics(
             f"{FOLDS} folds is scored with a temperature fitted on the other four.",
             "ECE: expected calibration error of the most likely topic, 15 bins of equal width; ECE, Brier and accuracy "
             f"x100. By chance alone, probabilities that hold have an ECE of about {chance:.1f} on so many rows.",
+            *told_of_gain(scores["before"], scores["after"]),
             *told_of_cut(report.cut, n),
         ],
     )

@@ -129,8 +129,9 @@ def read_topic_data(
 
     Raises:
         InputError: no file to score, a file without labels, labels that are all equal or that the set does not know;
-            names file and line.
+            names file and line. `split` for a file, or `train` for a folder.
     """
+    _check_given(path, train, split)
     folder = path if path.is_dir() else path.parent
     name = name or (path.name if path.is_dir() else path.name.split(".")[0])
     files = _files_of_folder(path, split) if path.is_dir() else _files_given(path, train)
@@ -153,6 +154,24 @@ def read_topic_data(
 
 _Files = list[tuple[str, Path | None, Path]]
 _Columns = tuple[list[str], list[str], list[int]]
+
+
+def _check_given(path: Path, train: Path | None, split: str | None) -> None:
+    """Refuse what would have no effect."""
+    if path.is_dir() and train is not None:
+        raise InputError(
+            found=f"training rows {train} for a folder",
+            expected="them for a set that is given as a file",
+            fix="Give the file that is scored in place of the folder, or leave the training rows out.",
+            where=str(path),
+        )
+    if path.is_file() and split is not None:
+        raise InputError(
+            found=f"split {split} for a file",
+            expected="it for a set that is given as a folder",
+            fix="Give the folder, or leave the split out.",
+            where=str(path),
+        )
 
 
 def _files_given(path: Path, train: Path | None) -> _Files:

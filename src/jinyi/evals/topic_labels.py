@@ -85,7 +85,9 @@ class SetLabels:
             known_words, titles = tuple(known.words.values()), tuple(known.names.values())
             # news_story says less to a reader than its word.
             titles = known_words if all(each.isascii() for each in titles) else titles
-            return cls(tuple(known.words), titles, known_words, prompts, (known.places,), known.places, built_in)
+            return cls(
+                tuple(known.words), titles, known_words, prompts, (known.places,), known.places, built_in
+            )
         whole = all(label.lstrip("-").isdecimal() for label in seen)
         codes = tuple(sorted(seen, key=int) if whole else sorted(seen))
         places = _places(codes)
@@ -103,7 +105,14 @@ def label_entries(path: Path, encoding: str) -> list[Mapping[str, Any]]:
         InputError: no such file, damaged, or not such entries.
     """
     try:
-        text = path.read_text(encoding=encoding)
+        text = path.read_text(encoding=encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as fault:
+        raise InputError(
+            found=f"bytes that are no {encoding}",
+            expected="a file of labels in the encoding of the rows",
+            fix="Save it as UTF-8.",
+            where=str(path),
+        ) from fault
     except OSError as fault:
         raise InputError(
             found=fault.strerror or str(fault),
@@ -128,7 +137,17 @@ def label_entries(path: Path, encoding: str) -> list[Mapping[str, Any]]:
             fix="Write one such object for each label.",
             where=str(path),
         )
-    return sorted(entries, key=lambda entry: entry["index"]) if "index" in entries[0] else list(entries)
+    if not any("index" in entry for entry in entries):
+        return list(entries)
+    try:
+        return sorted(entries, key=lambda entry: int(entry["index"]))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            found="entries of which some have no whole number as index",
+            expected="an index in every entry, or in none",
+            fix="Number the labels from 0 in their order, or leave index out.",
+            where=str(path),
+        ) from None
 
 
 def _lines(text: str) -> list[str]:

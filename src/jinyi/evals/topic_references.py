@@ -53,6 +53,10 @@ def references(
     for side in dict.fromkeys(prompt_on):
         if side == "none":
             sides.append(("no prompt", None, None, side))
+        elif not prompts:
+            notes.append(
+                f"{data.name}: no rows with a prompt on {side}: the set has none of its own (--prompt)."
+            )
         for name, prompt in prompts.items() if side != "none" else ():
             both = side == "both"
             sides.append(

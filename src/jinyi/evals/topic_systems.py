@@ -189,7 +189,7 @@ def majority(folds: Sequence[Fold]) -> Answers:
 
 
 def trained(data: TopicData, folds: Sequence[Fold]) -> Sequence[Fold]:
-    """Return the folds; InputError if one has no training rows."""
+    """Return the folds; InputError if one has no training rows, or none but of one label."""
     if any(fold.train is None for fold in folds):
         raise InputError(
             found="no training rows",
@@ -197,6 +197,14 @@ def trained(data: TopicData, folds: Sequence[Fold]) -> Sequence[Fold]:
             fix="Give a training file or a folder with one, or take the method zero-shot alone.",
             where=data.name,
         )
+    for fold in folds:
+        if fold.train is not None and (fold.train.targets == fold.train.targets[0]).all():
+            raise InputError(
+                found=f"{len(fold.train)} training labels that are all equal",
+                expected="labels that differ",
+                fix="Give training rows of several labels, or take zero-shot alone, without baselines.",
+                where=str(fold.train.path),
+            )
     return folds
 
 

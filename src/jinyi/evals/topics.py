@@ -15,6 +15,7 @@ from typing import Any
 
 from jinyi.arguments import whole_number
 from jinyi.errors import FolderError, InputError, shorten
+from jinyi.evals.naming import model_names
 from jinyi.evals.result import Evaluation, Row
 from jinyi.evals.topic_data import Fold, TopicData
 from jinyi.evals.topic_figures import confusion, examples_of, f1_bars, vector_map
@@ -93,12 +94,13 @@ def evaluate_topics(
         accuracy and macro-F1 x100 (mean over the classes that occur among labels or answers), best answers in figures.
 
     Raises:
-        InputError: a method that a model or set does not allow, an unknown choice, no models or sets.
+        InputError: a method that a model or set does not allow, an unknown choice, no models or sets, a model twice.
         FolderError: a model for pairs.
 
     Cost: every text is encoded once for each model and prompt; deciders, whitenings and folds are small linear algebra.
     """
-    _check(models, data, methods)
+    _check(models, data, methods, prompt_options or {})
+    names = model_names(models, "topic")
     check_choices(deciders, whitening, prompt_on)
     whole_number(neighbors, "neighbors", fix="Leave it out.")
     result = Evaluation(
@@ -115,9 +117,9 @@ def evaluate_topics(
         result.notes += notes_on(each, chosen)
         answers: list[Answers] = []
         maps: list[TextVectors] = []
-        for given in models:
+        for given, shown in zip(models, names, strict=True):
             source = Source.open(given, "topic", precision=precision, threads=threads)
-            model = Model(given, source.folder.path.name, options)
+            model = Model(given, shown, options)
             wanted = _methods(source, each, chosen, methods, model.name, result.notes)
             vectors = TextVectors(source)
             steps = _answers(
@@ -136,6 +138,13 @@ def evaluate_topics(
         if baselines:
             answers += [tfidf_svm(each, chosen)] if all(fold.train for fold in chosen) else []
             answers.append(majority(chosen))
+        if not answers:
+            raise InputError(
+                found=f"nothing that can be computed: {result.notes[-1]}",
+                expected="a method with prompts and whitening that the set allows",
+                fix="Give a prompt, keep fewer dimensions (--k), or leave --method and --prompt-on out.",
+                where=name,
+            )
         result.rows += [row_of(each, chosen, step, intervals=intervals, seed=seed) for step in answers]
         best = _best(chosen, answers)
         result.figures += [confusion(each, chosen, best), f1_bars(each, chosen, best)]
@@ -149,7 +158,10 @@ def evaluate_topics(
 
 
 def _check(
-    models: Sequence[str | None], data: Mapping[str, TopicData], methods: Sequence[str] | None
+    models: Sequence[str | None],
+    data: Mapping[str, TopicData],
+    methods: Sequence[str] | None,
+    prompt_options: Mapping[str, Any],
 ) -> None:
     wrong = [method for method in methods or () if method not in METHODS]
     if wrong or methods is not None and not methods:
@@ -158,6 +170,13 @@ def _check(
             expected=" or ".join(METHODS),
             fix="Choose one of them, or several.",
             where="methods",
+        )
+    if prompt_options and "prompt" not in (methods or ()):
+        raise InputError(
+            found=f"{', '.join(prompt_options)} without the method prompt",
+            expected="them for fine-tuning on label words",
+            fix="Name the method (--method prompt), or leave them out.",
+            where="prompt",
         )
     if not models or not data:
         raise InputError(

@@ -161,6 +161,10 @@ class PooledVectors:
                     protocol = f"{self._pooling}, transductive whitening, k={each}"
                     yield result(white, protocol, whitening=TRANSDUCTIVE, k=each)
             else:
+                if isinstance(kind, WhiteningTexts) and kind.sha256 == data.sha256:
+                    self.notes.append(
+                        f"{data.name}: whitening fitted on {kind.name} is transductive here, that is the scored file."
+                    )
                 for source, each, fitted in self._fitted:
                     if source is kind:
                         yield result(

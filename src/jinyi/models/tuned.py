@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 from weakref import finalize
@@ -59,14 +60,20 @@ class FineTuning:
         return cls(**given)
 
     def __post_init__(self) -> None:
-        for name, value in (("epochs", self.epochs), ("learning_rate", self.learning_rate)):
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (number and 0 < value < float("inf")):
+        given: dict[str, Any] = {"epochs": self.epochs, "learning_rate": self.learning_rate}
+        for name, value in given.items():
+            if value is None:
+                continue
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if not (number and 0 < value < float("inf")):
                 raise InputError(
                     found=shorten(value), expected="a number above 0", fix="Leave it out.", where=name
                 )
-        whole_number(self.batch_size, "batch_size", fix="Leave it out.")
-        whole_number(self.seed, "seed", least=0, most=2**32 - 1, fix="Leave it out.")
+            object.__setattr__(self, name, float(value))  # numpy's numbers are no JSON
+        batch = whole_number(self.batch_size, "batch_size", fix="Leave it out.")
+        seed = whole_number(self.seed, "seed", least=0, most=2**32 - 1, fix="Leave it out.")
+        object.__setattr__(self, "batch_size", batch)
+        object.__setattr__(self, "seed", seed)
 
 
 class OwnFolder:

@@ -83,6 +83,8 @@ def describe_labels(reports: Sequence[FileReport]) -> Iterator[Draft]:
         if most > ONE_SIDED * total:
             message = f"{most / total:.1%} of the rows have the label {top}: always saying it scores as much"
             yield Draft("balance", False, name, most, message)
+        if report.table.graded:
+            continue
         few = [label for label, count in labels.items() if count < FEW_ROWS]
         if few:
             message = f"{some(len(few), 'label')} with fewer than {FEW_ROWS} rows each: {_names(few)}"
@@ -95,7 +97,7 @@ def describe_labels(reports: Sequence[FileReport]) -> Iterator[Draft]:
             for label in other.labels
         }
         lacking = [label for label in report.labels if label not in trained]
-        if report.file.role == "evaluated" and trained and lacking:
+        if report.file.role == "evaluated" and trained and lacking and not report.table.graded:
             message = f"{some(len(lacking), 'label')} that no training file of the set has: {_names(lacking)}"
             yield Draft("label", True, (report.file.name,), len(lacking), message)
 

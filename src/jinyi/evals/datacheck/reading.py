@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from jinyi.text import check_text
 DIRECTED = (("premise", "hypothesis"), ("anchor", "positive", "negative"))
 """Columns whose order is part of the row: the swapped row may have another label."""
 BLOCK = 4096
+_WHOLE = re.compile(r"^([-+]?\d+)\.0+$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,11 @@ class Table:
     def width(self) -> int:
         """Number of texts in a row."""
         return len(self.columns)
+
+    @property
+    def graded(self) -> bool:
+        """Whether the labels are scores, any of which may be new."""
+        return self.label_column == "score"
 
     @property
     def directed(self) -> bool:
@@ -101,11 +109,13 @@ class Layout:
 
 
 def label_text(value: object) -> str | None:
-    """Return a label in the form that files are compared in: 1, 1.0 and "1" are one label; None without one."""
+    """Return a label in the form that files are compared in: 1, 1.0, "1" and "1.0" are one label; None without one."""
     if isinstance(value, str):
-        return value.strip() or None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+        return _WHOLE.sub(r"\1", value.strip()) or None
+    if isinstance(value, float):
+        if math.isnan(value):  # how tables say that there is none
+            return None
+        value = int(value) if value.is_integer() else value
     if type(value) is int:
         return str(value)
     return None if value is None else json.dumps(value, ensure_ascii=False)

@@ -48,7 +48,7 @@ def render_table(table: Table) -> str:
 
 def escape(text: str) -> str:
     """Return text that Markdown shows as it is: on one line, without markup of its own."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", " ".join(text.split()))
 
 
 def _examples(evaluation: Evaluation) -> str:
@@ -67,7 +67,7 @@ def _examples(evaluation: Evaluation) -> str:
 def _made(evaluation: Evaluation) -> str:
     seeds = sorted({row.seed for row in evaluation.rows if row.seed is not None})
     facts = {
-        "command": f"`{' '.join(evaluation.command.split())}`" if evaluation.command else "",
+        "command": _code(" ".join(evaluation.command.split())),
         "jinyi": escape(evaluation.version),
         "machine": escape(evaluation.machine),
         "seed": ", ".join(map(str, seeds)),
@@ -75,6 +75,15 @@ def _made(evaluation: Evaluation) -> str:
     lines = [f"- {name}: {value}" for name, value in facts.items() if value]
     lines.append("- every row with all its settings: report.json")
     return "\n".join(lines)
+
+
+def _code(text: str) -> str:
+    """Text between more backticks than it holds one after another."""
+    runs = re.findall("`+", text)
+    if not runs:
+        return f"`{text}`" if text else ""
+    marks = "`" * (1 + max(map(len, runs)))
+    return f"{marks} {text} {marks}"
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -82,11 +82,14 @@ def evaluate_speed(
         an evaluation of kind "speed": a row for each model and system. Notes say what was left out and why.
 
     Raises:
-        InputError: an unknown shape, nothing to measure, too few texts, or no interpreter at `peers`.
+        InputError: an unknown shape, nothing to measure, too few texts, a number out of range, or no interpreter at
+            `peers`.
         ModelNotFoundError, FolderError: as `SentenceEncoder.load`.
     """
     whole_number(rounds, "rounds", fix="3 tells outliers from speed.")
     whole_number(singles, "singles", fix="50 texts a round give a p99 of sorts.")
+    if not 0 <= seconds < float("inf"):
+        raise InputError(found=f"{seconds}", expected="a number from 0", fix="Leave it out.", where="seconds")
     chosen = make_shapes(shapes)
     short = list(dict.fromkeys(texts)) if texts is not None else made_up(4096)
     if len(short) < _LEAST or not (chosen or models):
@@ -95,6 +98,7 @@ def evaluate_speed(
             expected=f"at least {_LEAST} texts and one shape or model",
             fix="Leave the texts out to measure made-up ones.",
         )
+    singles = min(singles, len(short))
     long = long_texts(short, 256, LONG)
     load = _load()
     notes: list[str] = []

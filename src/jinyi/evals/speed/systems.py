@@ -165,14 +165,14 @@ def installed_peers(python: str | None = None) -> dict[str, str]:
             env=_environment(),
             check=True,
         )
-    except (OSError, subprocess.CalledProcessError) as fault:
+        found: dict[str, str] = json.loads(done.stdout)
+    except (OSError, subprocess.CalledProcessError, ValueError) as fault:
         raise InputError(
             found=f"no usable interpreter ({fault})",
             expected="the python of an environment with reference runtimes",
             fix="Give its path, as in .venv-peers/bin/python, or leave --peers out.",
             where=str(python),
         ) from fault
-    found: dict[str, str] = json.loads(done.stdout)
     return found
 
 
