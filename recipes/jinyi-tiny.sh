@@ -54,3 +54,7 @@ pairs=(afqmc/train.jsonl.xz bq/train.jsonl.xz lcqmc/train.jsonl stsb/train.jsonl
     jinyi quantize -m runs/jinyi-tiny-pair/best $(samples "${pairs[@]}") $(dev atec bq lcqmc pawsx afqmc)
     jinyi quantize -m runs/jinyi-tiny-topic/best $(samples tnews/train.jsonl.xz) $(dev tnews)
 }
+
+# P(similar) that holds, and thresholds. PAWS-X is left out: the model cannot tell its pairs apart.
+# shellcheck disable=SC2046
+jinyi calibrate -m runs/jinyi-tiny-pair/best $(dev afqmc atec bq lcqmc oppo_xiaobu covid_pairs)

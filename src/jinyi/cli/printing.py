@@ -80,7 +80,7 @@ def print_wide(table: Table, title: str) -> None:
             texts.remove(n)
             title = f"{title}: {rows[0][n].text}"
     labels = ["\n".join(filter(None, (row[n].text for n in texts))) for row in rows]
-    room = Console().width
+    room = Console().width - 2  # the table has a blank at either edge
     widest = max(cell_len(line) for label in labels for line in label.split("\n"))
     first = min(widest, max(_LABEL, room // 4))
     heads = {n: table.columns[n].replace(" n=", "\nn=").replace(", ", ",\n") for n in numbers}
@@ -103,7 +103,7 @@ def print_wide(table: Table, title: str) -> None:
         ]
         print_table(columns, cells, title=title, numbers=True, widths=(first,))
     if not below and any(row[n].parts[1] for row in rows for n in numbers):
-        print(f"Intervals need a wider terminal than {room} columns, --json or --output.")
+        print(f"Intervals need a wider terminal than {room + 2} columns, --json or --output.")
 
 
 def _marked(cell: Cell, interval: bool) -> str:
