@@ -82,7 +82,7 @@ def _remarks(result: dict[str, Any], section: dict[str, Any]) -> str:
     """What failed with this model, and the loss of 8 bits as its folder has it."""
     lines = [f"- {result['systems'][name]['label']}: {why}" for name, why in section["failed"].items()]
     if section["int8"]:
-        facts = ", ".join(f"{key} {value}" for key, value in section["int8"].items())
+        facts = ", ".join(f"{key} {value}" for key, value in section["int8"].items() if key != "data")
         lines.append(f"- 8 bits, measured when the model was made: {facts}")
     return "\n".join(lines)
 

@@ -41,7 +41,9 @@ class Jinyi:
     def many(self, inputs: list[Any]) -> Any:
         if self.spec["task"] == "embed":
             return self.model.encode(inputs, max_length=self.spec["max_length"], show_progress=False)
-        return self.model.predict(inputs, symmetric=self.spec["symmetric"], show_progress=False)
+        return self.model.predict(
+            inputs, symmetric=self.spec["symmetric"], calibrated=False, show_progress=False
+        )
 
     def one(self, item: Any) -> Any:
         return self.many(item)
