@@ -20,6 +20,7 @@ from jinyi.evals.report import as_record, from_record, render_html, render_markd
 from jinyi.evals.report.drawing import draw, standalone
 from jinyi.evals.report.tables import UNDEFINED
 from jinyi.evals.result import Evaluation, Example, Figure, Row
+from jinyi.hashes import file_sha256
 
 EVIL = "<script>alert('a')</script>|*b*"
 CHANCE = np.random.default_rng(0)
@@ -367,7 +368,7 @@ def test_provenance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a"
     file.write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert provenance.sha256_of(file) == known
+    assert file_sha256(file) == known
     monkeypatch.setattr("sys.argv", ["/usr/bin/jinyi", "evaluate", "sts", "--data", "a b.tsv"])
     evaluation = provenance.stamp(Evaluation(title="", kind="sts"))
     assert evaluation.command == "jinyi evaluate sts --data 'a b.tsv'"

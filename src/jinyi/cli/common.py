@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -193,9 +192,10 @@ def run_job(
     """
     from jinyi.batches import chunks, progress
     from jinyi.files import BulkOutput
+    from jinyi.hashes import file_sha256
 
     total = sum(1 for _ in read())
-    identity = {**key, "input": file_hash(source)}
+    identity = {**key, "input": file_sha256(source)}
     with BulkOutput(output, key=identity, header=header(total)) as out, progress(label, total) as advance:
         if out.rows:
             print_note(f"going on after {out.rows:,} of {total:,} {label}")
@@ -219,20 +219,12 @@ def run_job(
 def model_key(path: Path, engine: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, object]:
     """Return what a result depends on: version, precision, settings, and the content of the model folder."""
     from jinyi import __version__
+    from jinyi.hashes import file_sha256
 
     files = [file for file in path.rglob("*") if file.suffix in (".safetensors", ".json")]
-    hashes = {file.relative_to(path).as_posix(): file_hash(file) for file in sorted(files)}
+    hashes = {file.relative_to(path).as_posix(): file_sha256(file) for file in sorted(files)}
     arithmetic = {name: engine[name] for name in ("device", "precision")}
     return {"jinyi": __version__, "model": hashes, **arithmetic, **settings}
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def finish(summary: Mapping[str, object], as_json: bool) -> None:

@@ -6,7 +6,6 @@ The one file of jinyi that opens a connection by itself (models come through hug
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -25,6 +24,7 @@ from jinyi.clue.places import UNREADABLE
 from jinyi.clue.tasks import ClueTask
 from jinyi.errors import InputError, shorten
 from jinyi.files.write import cannot_write
+from jinyi.hashes import file_sha256
 
 Progress = Callable[[int, int | None], None]
 """Called with bytes on disk, and how many there will be, if that is known."""
@@ -257,12 +257,9 @@ def _check(path: Path, source: Source, verify: bool) -> None:
     except UNREADABLE as error:
         fault = f"no zip ({error})"
     if not fault and verify and source.sha256 is not None:
-        digest = hashlib.sha256()
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        if digest.hexdigest() != source.sha256:
-            fault = f"{path.stat().st_size:,} bytes with SHA-256 {digest.hexdigest()}"
+        digest = file_sha256(path)
+        if digest != source.sha256:
+            fault = f"{path.stat().st_size:,} bytes with SHA-256 {digest}"
     if not fault:
         return
     size = path.stat().st_size

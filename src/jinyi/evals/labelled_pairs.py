@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from jinyi.errors import InputError, shorten
-from jinyi.evals.provenance import sha256_of
 from jinyi.files import read_pairs, read_texts
 from jinyi.files.columns import pair_columns
-from jinyi.files.formats import file_format
+from jinyi.files.labels import label_number, place_of
 from jinyi.files.rows import RowReader
+from jinyi.hashes import file_sha256
 
 NO_LABEL = ("", "-", "-1")
 """What unlabelled test files hold in place of a label (CLUE's write "-")."""
@@ -76,7 +76,7 @@ def read_labelled_pairs(name: str, path: Path, *, graded: bool) -> LabelledPairs
             fix="Nothing can be measured on one label alone; unlabelled test files are often filled with one.",
             where=str(path),
         )
-    return LabelledPairs(name, path, tuple(lines), first, second, values, sha256_of(path))
+    return LabelledPairs(name, path, tuple(lines), first, second, values, file_sha256(path))
 
 
 def read_plain_texts(path: Path) -> list[str]:
@@ -90,11 +90,6 @@ def read_plain_texts(path: Path) -> list[str]:
     if isinstance(row, list) or (isinstance(row, dict) and _holds_pairs(row)):
         return [text for pair in read_pairs(path) for text in (pair.a, pair.b)]
     return [text.text for text in read_texts(path)]
-
-
-def place_of(path: Path, line: int) -> str:
-    """Return the place of a row, for messages and examples."""
-    return f"{path}, row {line}" if file_format(path)[0] == "parquet" else f"{path}:{line}"
 
 
 def _holds_pairs(row: dict[str, Any]) -> bool:
@@ -116,7 +111,7 @@ def _label(label: object, where: str, graded: bool) -> float:
             fix="Nothing is measured on rows without labels: give a labelled file, or take these rows out.",
             where=where,
         )
-    number = _number(given)
+    number = label_number(given)
     if number is None or not (graded or number in (0.0, 1.0)):
         raise InputError(
             found=f"label {shorten(label)}",
@@ -127,13 +122,3 @@ def _label(label: object, where: str, graded: bool) -> float:
             where=where,
         )
     return number
-
-
-def _number(label: object) -> float | None:
-    if not isinstance(label, (str, int, float)):
-        return None
-    try:
-        number = float(label)
-    except ValueError:
-        return None
-    return number if np.isfinite(number) else None

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import platform
 import shlex
 import sys
 from pathlib import Path
 
 from jinyi.evals.result import Evaluation
-
-
-def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file as it lies on the disk (of the packed file, where it is packed)."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def machine() -> str:

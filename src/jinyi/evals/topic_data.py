@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jinyi.errors import InputError, shorten
-from jinyi.evals.provenance import sha256_of
 from jinyi.evals.topic_labels import SetLabels, label_entries
 from jinyi.files import read_texts
+from jinyi.hashes import file_sha256
 
 FOLDS = ("0", "1", "2", "3", "4")
 """FewCLUE's training folds."""
@@ -237,7 +237,7 @@ def _numbered(
 ) -> TopicRows:
     """Return rows with the places of their labels."""
     targets = [known.place(label, f"{path}:{line}") for label, line in zip(labels, lines, strict=True)]
-    return TopicRows(path, texts, np.asarray(targets, np.int64), lines, sha256_of(path))
+    return TopicRows(path, texts, np.asarray(targets, np.int64), lines, file_sha256(path))
 
 
 def _check_scored(rows: TopicRows) -> None:

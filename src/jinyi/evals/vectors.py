@@ -15,7 +15,7 @@ from jinyi.arguments import whole_number
 from jinyi.errors import InputError, TruncationWarning
 from jinyi.evals.labelled_pairs import LabelledPairs, read_plain_texts
 from jinyi.evals.naming import POOLING_NAMES
-from jinyi.evals.provenance import sha256_of
+from jinyi.hashes import file_sha256
 from jinyi.models.sentence_encoder import SentenceEncoder
 from jinyi.models.source import Source
 from jinyi.models.whitening import Whitening
@@ -45,7 +45,7 @@ class WhiteningTexts:
         """Read a file of texts or pairs; it is called by file and folder, or by its whole path if another is too."""
         name = "/".join(path.parts[-2:])
         taken = any("/".join(other.parts[-2:]) == name for other in others if other != path)
-        return cls(path, str(path) if taken else name, read_plain_texts(path), sha256_of(path))
+        return cls(path, str(path) if taken else name, read_plain_texts(path), file_sha256(path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from jinyi.folder.atomic import MANIFEST
 from jinyi.folder.model import ModelFolder
 from jinyi.folder.read import read_folder, read_vocab_text, read_vocabulary
 from jinyi.folder.write import read_manifest
+from jinyi.hashes import file_sha256
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def verify_folder(path: str | os.PathLike[str]) -> Verification:
                 expected="all files that were written",
                 fix="Copy the whole folder again.",
             )
-        if _sha256(file) != digest:
+        if file_sha256(file) != digest:
             raise FolderError(
                 where=str(file),
                 found="other bytes than were written (its SHA-256 differs)",
@@ -76,14 +76,6 @@ def verify_folder(path: str | os.PathLike[str]) -> Verification:
     _compare_vocabularies(folder)
     present = {entry.relative_to(root).as_posix() for entry in root.rglob("*") if entry.is_file()}
     return Verification(folder, tuple(sums), tuple(sorted(present - set(sums) - {MANIFEST})) if sums else ())
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
 
 
 def _compare_vocabularies(folder: ModelFolder) -> None:

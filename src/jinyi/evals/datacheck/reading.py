@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from jinyi.evals.datacheck.source import DataFile
 from jinyi.files import PAIR_COLUMNS
 from jinyi.files.columns import cell_of, label_column_of, text_column
 from jinyi.files.rows import RowReader
+from jinyi.hashes import file_sha256
 from jinyi.text import check_text
 
 DIRECTED = (("premise", "hypothesis"), ("anchor", "positive", "negative"))
@@ -194,7 +193,7 @@ def read_table(
         characters=np.frombuffer(characters, np.int32),
         labels=np.frombuffer(marks, np.int64),
         unreadable=unreadable,
-        sha256=_sha256(file.path),
+        sha256=file_sha256(file.path),
     )
 
 
@@ -235,11 +234,3 @@ def _joined(cell: object) -> object:
     if isinstance(cell, list) and all(isinstance(word, str) for word in cell):
         return " ".join(cell)
     return cell
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from jinyi.batches import chunks
 from jinyi.errors import InputError, TruncationWarning, shorten
+from jinyi.files.labels import label_name, label_number, place_of
 from jinyi.text import empty_error
 from jinyi.tokens import Tokenizer
-from jinyi.train.data.records import SIDES, label_name, label_number, place_of, read_records
+from jinyi.train.data.records import SIDES, read_records
 from jinyi.train.recipe import Data, Source
 
 _SPLITS = {"train", "dev", "valid", "validation", "test", "test_public", "val"}

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jinyi.errors import InputError, TruncationWarning, shorten
+from jinyi.files.labels import label_name
 from jinyi.label_words import label_words
 from jinyi.models.labels import label_words as check_words
 from jinyi.tokens import Tokenizer
-from jinyi.train.data.records import label_name
 from jinyi.train.data.rows import Rows
 
 _IntArray = npt.NDArray[np.int64]

@@ -8,7 +8,6 @@ on how many processes wrote them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -30,6 +29,7 @@ from jinyi.folder.atomic import StagedFolder
 from jinyi.folder.layout import to_json
 from jinyi.folder.tensors import TensorMap, read_header, safetensors_chunks
 from jinyi.folder.write import read_manifest
+from jinyi.hashes import file_sha256
 from jinyi.train.network import whole
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
@@ -200,7 +200,7 @@ def read(path: Path) -> Checkpoint:
     """
     sums = read_manifest(path)
     for name in (NETWORK, OPTIMIZER, STATE):
-        digest = _sha256(path / name) if (path / name).is_file() else "no file"
+        digest = file_sha256(path / name) if (path / name).is_file() else "no file"
         if sums.get(name) != digest:
             raise FolderError(
                 where=str(path / name),
@@ -211,14 +211,6 @@ def read(path: Path) -> Checkpoint:
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     arrays = [TensorMap(read_header(path / name)) for name in (NETWORK, OPTIMIZER)]
     return Checkpoint(path, int(state["step"]), arrays[0], arrays[1], state)
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def listed(folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from jinyi import __version__
 from jinyi.errors import FolderError, ModelNotFoundError
 from jinyi.folder import write_folder
 from jinyi.folder.layout import model_card
+from jinyi.hashes import file_sha256
 from jinyi.models.golden import make_golden
 from jinyi.registry import find_model
 from jinyi.train.recipe import PairObjective, Recipe, reading
@@ -171,15 +172,13 @@ def _card(
 
 def _hash(path: Path) -> str:
     """Hash of a file, or of the hashes of a folder's files in the order of their names."""
-    digest = hashlib.sha256()
     if path.is_dir():
+        digest = hashlib.sha256()
         for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
             digest.update(f"{_hash(file)}  {file.relative_to(path).as_posix()}\n".encode())
         return digest.hexdigest()
     try:
-        with open(path, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+        return file_sha256(path)
     except OSError as error:
         raise FolderError(
             where=str(path),
@@ -187,4 +186,3 @@ def _hash(path: Path) -> str:
             expected="readable training data",
             fix="Check the disk and the permissions.",
         ) from error
-    return digest.hexdigest()
