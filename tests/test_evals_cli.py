@@ -64,6 +64,7 @@ def test_sts(run, fake, files: Path) -> None:
         "intervals": False,
         "seed": 5,
         "quoted": False,
+        "without": (),
         "precision": "float32",
         "threads": 2,
         "progress": False,

@@ -47,6 +47,15 @@ Widths = Annotated[
     typer.Option("--k", help="Dimensions kept by whitening, a number or all; repeatable."),
 ]
 
+Without = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Leave out scored pairs that stand in this file, as a model's training file, in either order and whatever "
+        "their punctuation; repeatable.",
+    ),
+]
+
 
 def watched(as_json: bool) -> bool:
     """Tell whether someone wants to read how far the work is."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from jinyi.errors import InputError
 from jinyi.evals.baselines import majority_share
+from jinyi.evals.known_pairs import leave_out, marked
 from jinyi.evals.labelled_pairs import LabelledPairs, read_labelled_pairs
 from jinyi.evals.naming import model_names, sampled
 from jinyi.evals.pair_scores import CUT, TUNED, WORDS, choose_thresholds, score_pairs, wrong_answers
@@ -38,6 +39,7 @@ def evaluate_pairs(
     intervals: bool = True,
     seed: int = 0,
     examples: int = 10,
+    without: Sequence[Path] = (),
     precision: str = "auto",
     threads: int | None = None,
     progress: bool = True,
@@ -54,6 +56,7 @@ def evaluate_pairs(
         intervals: 95% bootstrap intervals over the pairs of each set.
         seed: of the bootstrap.
         examples: wrong answers of the first pair model shown for each set.
+        without: files of pairs, as a model's training files, whose pairs are left out of the scored ones.
         precision: "auto", "float32", "bfloat16" or "int8".
         threads: processor threads; None takes those available.
         progress: whether a bar may be shown on a terminal.
@@ -63,12 +66,13 @@ def evaluate_pairs(
         pair once a model.
 
     Raises:
-        InputError: a label that is neither 0 nor 1, labels that are all equal, none at all; a file for choosing that is
-            the scored one, or of a set that is not scored.
+        InputError: a label that is neither 0 nor 1, labels that are all equal, none at all or none left by
+            `without`; a file for choosing that is the scored one, or of a set that is not scored.
         ModelNotFoundError, FolderError: a model that cannot be opened, or one for another task.
     """
     names = model_names(models, "pair")
-    sets = [read_labelled_pairs(name, Path(path), graded=False) for name, path in data.items()]
+    read = [read_labelled_pairs(name, Path(path), graded=False) for name, path in data.items()]
+    sets, lost, left_out = leave_out(read, without)
     if not sets:
         raise InputError(
             found="no data",
@@ -109,7 +113,7 @@ def evaluate_pairs(
                 curves[each.name][system.name] = (each.labels, found.scores)
             if first:
                 result.examples += wrong_answers(each, found.scores, CUT, examples)
-    result.rows = [row for found in rows.values() for row in found]
+    result.rows = [marked(row, lost) for found in rows.values() for row in found]
     result.figures += [
         reliability_figure(
             f"{name}: reliability", found, caption="Observed share of similar pairs by P(similar)."
@@ -122,7 +126,7 @@ def evaluate_pairs(
         for name, count in shared.items()
         if count
     ]
-    result.notes += _notes(result, chosen, baselines)
+    result.notes += left_out + _notes(result, chosen, baselines)
     return result
 
 

@@ -18,6 +18,7 @@ from jinyi import metrics
 from jinyi.errors import InputError, shorten
 from jinyi.evals.baselines import BASELINES
 from jinyi.evals.bootstrap import interval
+from jinyi.evals.known_pairs import leave_out, marked
 from jinyi.evals.labelled_pairs import LabelledPairs, read_labelled_pairs
 from jinyi.evals.naming import POOLING_NAMES, model_names, sampled
 from jinyi.evals.published_sts import published, quoted_rows, set_key
@@ -47,6 +48,7 @@ def evaluate_sts(
     intervals: bool = True,
     seed: int = 0,
     quoted: bool = True,
+    without: Sequence[Path] = (),
     precision: str = "auto",
     threads: int | None = None,
     progress: bool = True,
@@ -65,6 +67,7 @@ def evaluate_sts(
         intervals: 95% bootstrap intervals over the pairs of each set.
         seed: of the bootstrap.
         quoted: put published rows of the same sets beside; they are scores on test splits.
+        without: files of pairs, as a model's training files, whose pairs are left out of the scored ones.
         precision: "auto", "float32", "bfloat16" or "int8".
         threads: processor threads; None takes those available.
         progress: whether a bar may be shown on a terminal.
@@ -75,12 +78,14 @@ def evaluate_sts(
         whitening file.
 
     Raises:
-        InputError: a file without labels or with labels that are all equal, an unknown pooling, `k` too large.
+        InputError: a file without labels or with labels that are all equal, or none left by `without`; an unknown
+            pooling, `k` too large.
         ModelNotFoundError, FolderError: a model that cannot be opened, or that states no pooling.
     """
     names = model_names(models, "embed")
     _check(pooling, whitening, k, data)
-    sets = [read_labelled_pairs(name, Path(path), graded=True) for name, path in data.items()]
+    read = [read_labelled_pairs(name, Path(path), graded=True) for name, path in data.items()]
+    sets, lost, left_out = leave_out(read, without)
     kinds = list(dict.fromkeys(whitening))
     paths = [Path(kind) for kind in kinds if kind not in (NONE, TRANSDUCTIVE)]
     fitted = [
@@ -115,7 +120,8 @@ def evaluate_sts(
     result.rows = _by_set(parts, data)
     if quoted:
         result.rows += quoted_rows(data)
-    result.notes += _notes(result, whitening, baselines)
+    result.notes += left_out + _notes(result, whitening, baselines)
+    result.rows = [marked(row, lost) for row in result.rows]
     return result
 
 

@@ -1,4 +1,4 @@
-"""Argument names of sentence-transformers, accepted so that code moves over; docs/models.md has the table."""
+"""Argument names of sentence-transformers, accepted so that code moves over; docs/programs.md has the table."""
 
 from __future__ import annotations
 
