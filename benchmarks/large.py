@@ -6,12 +6,13 @@
     python benchmarks/large.py --precisions float32,int8-weights --layers 12 --width 768 --json result.json
 
 The model has the shape of Erlangshen-MegatronBert-1.3B (MegatronBERT, 24 layers, 2,048 wide), random float16 weights in
-one file a layer, and texts of random characters: neither speed nor memory depends on the values. Each precision runs in a
-process of its own, one after the other. Seconds are of the wall clock with files cached: `load` is `PairScorer.load`,
-`first pair` the first call, in which the graph is compiled. Pairs are read in one order (`symmetric=False`); the default
-reads both and takes twice as long. `peak` is the most resident memory of the process, `own` and `mapped` what is resident
-in the end: the process's own memory, and pages of the weight files, which the system takes back when it needs them.
-`P` is the greatest difference of P(similar) to the first precision. The exit code is 1 if a peak is above --limit GiB.
+one file a layer, and texts of random characters: neither speed nor memory depends on the values. Each precision runs in
+a process of its own, one after the other. Seconds are of the wall clock with files cached: `load` is `PairScorer.load`,
+`first pair` the first call, in which the graph is compiled. Pairs are read in one order (`symmetric=False`); the
+default reads both and takes twice as long. `peak` is the most resident memory of the process, which in the end also
+scores single pairs of 8 to 512 tokens; `own` and `mapped` are resident then: the process's own memory, and pages of the
+weight files, which the system takes back when it needs them. `P` is the greatest difference of P(similar) to the first
+precision. Exit code 1: a peak is above --limit GiB.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from jinyi.folder.weights import encoder_shapes
 
 GIB = 2**30
 LENGTHS = (16, 64, 128)
+# Kernels lay weights out in their own way; which one runs depends on how many tokens there are.
+OTHER_LENGTHS = (8, 32, 48, 96, 192, 256, 512)
 SPREAD = 0.02  # of random weights, as BERT's begin
 CLASSIFIER_SPREAD = 0.06  # so that the logits are about as far apart as a trained model's
 
@@ -93,10 +96,10 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
 
 
-def measure(model: Path, precision: str, seconds: float, output: Path) -> dict[str, Any]:
+def measure(model: Path, precision: str, threads: int | None, seconds: float, output: Path) -> dict[str, Any]:
     """Load, score, and say what it took; the probabilities of some pairs go to `output`."""
     begin = time.perf_counter()
-    scorer = PairScorer.load(model, precision=precision)
+    scorer = PairScorer.load(model, precision=precision, threads=threads)
     loaded = time.perf_counter()
     after_load = peak_gib()
     compared = made_up_pairs(16, LENGTHS[0], seed=1)
@@ -125,6 +128,8 @@ def measure(model: Path, precision: str, seconds: float, output: Path) -> dict[s
         begin = time.perf_counter()
         scorer.predict(pairs, symmetric=False)
         result["pairs_per_second"][length] = count / (time.perf_counter() - begin)
+    for length in OTHER_LENGTHS:
+        scorer.predict(made_up_pairs(1, min(length, scorer.max_length)), symmetric=False)
     np.save(output, scorer.predict(compared, symmetric=False))
     memory = psutil.Process().memory_info()
     result["peak_gib"] = peak_gib()
@@ -133,7 +138,7 @@ def measure(model: Path, precision: str, seconds: float, output: Path) -> dict[s
     return result
 
 
-def compare(model: Path, precisions: list[str], seconds: float) -> list[dict[str, Any]]:
+def compare(model: Path, precisions: list[str], threads: int | None, seconds: float) -> list[dict[str, Any]]:
     """Measure each precision in a process of its own."""
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="jinyi-large-") as scratch:
@@ -142,6 +147,7 @@ def compare(model: Path, precisions: list[str], seconds: float) -> list[dict[str
             output = Path(scratch) / f"{precision}.npy"
             command = [sys.executable, __file__, "--worker", precision, "--model", str(model)]
             command += ["--seconds", str(seconds), "--output", str(output)]
+            command += ["--threads", str(threads)] if threads else []
             done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=False)
             if done.returncode:
                 print(f"{precision}: not measured (see above)", file=sys.stderr)
@@ -177,10 +183,11 @@ def main() -> int:
     )
     parser.add_argument("--model", type=Path, help="a pair model; left out, one is made")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="keep the made model here")
-    parser.add_argument("--precisions", default="float32,bfloat16,int8-weights")
+    parser.add_argument("--precisions", default="float32,bfloat16,int8-weights,int8-dynamic")
     sizes = {"layers": 24, "width": 2048, "heads": 32, "vocabulary": 21248}
     for name, default in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="of the made model")
+    parser.add_argument("--threads", type=int, help="default: the cores really available")
     parser.add_argument("--seconds", type=float, default=5.0, help="of work for each length, about")
     parser.add_argument("--limit", type=float, default=24.0, help="GiB")
     parser.add_argument("--json", type=Path)
@@ -188,7 +195,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        print(json.dumps(measure(args.model, args.worker, args.seconds, args.output)))
+        print(json.dumps(measure(args.model, args.worker, args.threads, args.seconds, args.output)))
         return 0
     with tempfile.TemporaryDirectory(prefix="jinyi-large-") as scratch:
         model = args.model
@@ -202,7 +209,7 @@ def main() -> int:
                 pre_layer_norm=True,
             )
             model = write_model(args.write or Path(scratch) / "model", config)
-        results = compare(model, args.precisions.split(","), args.seconds)
+        results = compare(model, args.precisions.split(","), args.threads, args.seconds)
     show(results)
     if args.json:
         write_json(args.json, {"machine": describe(), "results": results})

@@ -60,3 +60,19 @@ def test_memory_prints_the_course(way: list[str], tmp_path: Path) -> None:
     result = json.loads(file.read_text(encoding="utf-8"))
     assert result["lines"] == 300
     assert result["warm_mb"] > 10
+
+
+@pytest.mark.slow
+def test_large_measures_each_precision_of_one_model(tmp_path: Path) -> None:
+    file, kept = tmp_path / "result.json", tmp_path / "model"
+    small = ("--layers", "2", "--width", "32", "--heads", "4", "--seconds", "0.05")
+    precisions = "float32,int8-weights,int8-dynamic"
+    printed = run("large.py", *small, "--write", kept, "--precisions", precisions, "--json", file)
+    measured = json.loads(file.read_text(encoding="utf-8"))["results"]
+    assert [result["precision"] for result in measured] == precisions.split(",")
+    for result in measured:
+        assert f"| {result['precision']} |" in printed
+        assert set(result["pairs_per_second"]) == {"16", "64", "128"}
+        assert 0 < result["own_gib"] <= result["peak_gib"] < 4
+    assert measured[0]["probability_difference"] == 0 < measured[1]["probability_difference"] < 0.05
+    assert len(list(kept.glob("*.safetensors"))) == 3  # one a layer and one of the rest

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from folder_tools import edit, error_of, plain, rewrite_weights
 from jinyi.errors import FolderError, InputError
 from jinyi.folder import Golden, read_folder, verify_folder
-from jinyi.folder.model import find_similar
+from jinyi.folder.labels import find_similar
 from small_models import VOCAB, whitening, write_small
 
 # Refused, with what to do
@@ -108,7 +108,7 @@ def test_missing_tokenizer_and_pickled_weights(tmp_path: Path) -> None:
     (path / "model.safetensors").rename(path / "pytorch_model.bin")
     error = error_of(path)
     assert "pytorch_model.bin" in error.found
-    assert "not supported yet" in error.fix
+    assert "jinyi convert" in error.fix
     assert "nothing there" in error_of(tmp_path / "none").found
     assert "a file" in error_of(path / "config.json").found
     for name in ("~nobody-of-that-name", "\0", "x" * 5000):
@@ -252,7 +252,8 @@ def test_label_names(tmp_path: Path) -> None:
         _ = read_folder(path).similar
     assert read_folder(path, similar_label="positive").similar == 0
     assert read_folder(path, similar_label=1).similar == 1
-    edit(path / "config.json", id2label=None)
+    edit(path / "config.json", id2label=None, label2id=None)
+    edit(path / "jinyi.json", labels=None)
     assert read_folder(path).labels == ("LABEL_0", "LABEL_1")
     assert read_folder(path).similar == 1
 

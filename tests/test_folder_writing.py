@@ -45,7 +45,7 @@ def test_refused_arguments(tmp_path: Path) -> None:
         (dict(weights=bad), "not finite"),
         (dict(weights=large, dtype="float16"), "not finite"),
         (dict(config=replace(CONFIG, num_hidden_layers=3)), "weights without"),
-        (dict(tokenizer=tmp_path), "no such file"),
+        (dict(tokenizer=tmp_path), "no tokenizer.json and no vocab.txt"),
         (dict(tokenizer=odd), "special tokens"),
         (dict(tokenizer=broken), "no readable JSON"),
         (dict(max_length=2), "at least 3"),

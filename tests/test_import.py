@@ -12,13 +12,18 @@ import pytest
 import jinyi
 
 ROOT = Path(jinyi.__file__).parent
-ROOMS = ("train", "evals", "clue", "convert", "serve", "search", "scale")
+ROOMS = ("train", "evals", "clue", "convert", "serve", "search", "scale", "pipelines", "adapters")
 # A room that stands on others.
 UPPER = {"clue": ("train", "evals")}
 # The one file that opens a connection: benchmark data by their official addresses.
 NETWORK = {"clue/download.py": "urllib"}
+# Clients of model hubs, for downloads alone.
+HUBS = ("huggingface_hub", "modelscope", "filelock")
 # A script for a process of its own, in any environment: it may import what it measures, and nothing imports it.
 SCRIPT = "evals/speed/peer.py"
+# Readers of pickles execute them; the one file that reads the pickles of others executes nothing.
+PICKLES = ("pickle", "pickletools", "marshal", "shelve", "dill", "joblib")
+UNPICKLER = "convert/unpickle.py"
 HEAVY = (
     "torch",
     "transformers",
@@ -30,14 +35,18 @@ HEAVY = (
     "sklearn",
     "pyarrow",
     "nncf",
+    "onnx",
+    "onnxruntime",
 )
 FILES = sorted(ROOT.rglob("*.py"))
 # Where PyTorch may be imported: modules that only train/ and the CUDA engine load.
-TORCH = tuple(f"runtime/torch_{part}.py" for part in ("attention", "dropout", "encoder", "engine", "packing"))
+TORCH = tuple(
+    f"runtime/torch_{part}.py" for part in ("attention", "dropout", "encoder", "engine", "packing", "rotary")
+)
 
-# The one door from the core into a room: fit(method="prompt") trains, when it is called and by the training room alone,
-# so that users of the class need no second one for it.
-DOORS = {"models/tuned.py": "jinyi.train.prompt_fit"}
+# The doors from the core into rooms: fit(method="prompt") trains, when it is called and by the training room alone, so
+# that users of the class need no second one for it; and `jinyi.pipeline` is loaded when it is first used.
+DOORS = {"models/tuned.py": "jinyi.train.prompt_fit", "__init__.py": "jinyi.pipelines"}
 
 
 def imports_of(path: Path) -> list[tuple[str, bool]]:
@@ -86,6 +95,9 @@ def test_who_may_import_whom(path: Path) -> None:
         assert parts[0] != "sentence_transformers" or path.relative_to(ROOT).as_posix() == SCRIPT
         assert module != "jinyi." + SCRIPT.removesuffix(".py").replace("/", "."), "the script is imported"
         assert parts[0] != "urllib" or NETWORK.get(path.relative_to(ROOT).as_posix()) == "urllib"
+        assert parts[0] not in PICKLES or path.relative_to(ROOT).as_posix() == UNPICKLER
+        if parts[0] in HUBS:
+            assert path.relative_to(ROOT).as_posix().startswith("convert/hub/") and not now
 
 
 def loaded_by(code: str) -> set[str]:

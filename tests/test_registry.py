@@ -5,9 +5,23 @@ from pathlib import Path
 import pytest
 
 import jinyi.registry as registry
-from jinyi.errors import InputError, ModelNotFoundError
-from jinyi.registry import DEFAULTS, PUBLISHED, default_model, find_model, list_models, models_home
+from folder_tools import edit
+from jinyi import PairScorer, SentenceEncoder
+from jinyi.errors import FolderError, InputError, ModelNotFoundError
+from jinyi.folder import read_folder
+from jinyi.registry import (
+    DEFAULTS,
+    default_model,
+    facts_of,
+    find_entry,
+    find_model,
+    list_models,
+    models_home,
+    published_models,
+)
 from small_models import write_small
+
+SIMCSE = "IDEA-CCNL/Erlangshen-SimCSE-110M-Chinese"
 
 
 @pytest.fixture
@@ -44,15 +58,72 @@ def test_a_path_counts_first_if_it_is_a_model(places: Path) -> None:
     assert find_model(places / "work" / "jinyi-tiny-embed") == places / "work" / "jinyi-tiny-embed"
 
 
-def test_published_model_in_the_models_folder(places: Path) -> None:
-    name = "IDEA-CCNL/Erlangshen-SimCSE-110M-Chinese"
+def bare(path: Path, *args: object, **options: object) -> Path:
+    """A folder as the authors of published models leave it: no word on pooling, labels or habits."""
+    write_small(path, *args, **options)  # type: ignore[arg-type]
+    for file in ("jinyi.json", "MANIFEST.sha256", "modules.json", "1_Pooling/config.json"):
+        (path / file).unlink(missing_ok=True)
+    edit(path / "config.json", id2label=None, label2id=None)
+    return path
+
+
+@pytest.mark.parametrize("name", [SIMCSE, SIMCSE.split("/")[1], SIMCSE.lower()])
+def test_published_model_in_the_models_folder(name: str, places: Path) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         find_model(name)
-    assert str(models_home() / name) in caught.value.fix
-    assert "Nothing is downloaded" in caught.value.fix
-    path = write_small(models_home() / name)
-    assert find_model(name) == find_model(name.split("/")[1]) == path
-    assert [entry.path for entry in list_models() if entry.name == name] == [path]
+    assert f"`jinyi models download {SIMCSE}` (nothing is downloaded by itself)" in caught.value.fix
+    assert str(models_home() / SIMCSE) in caught.value.fix
+    path = write_small(models_home() / SIMCSE)
+    assert find_model(name) == path
+    assert [entry.path for entry in list_models() if entry.name == SIMCSE] == [path]
+
+
+def test_other_names_of_published_models(places: Path) -> None:
+    for name in ("bert-base-chinese", "AI-ModelScope/bert-base-chinese", "google-bert/bert-base-chinese"):
+        entry = find_entry(name)
+        assert entry is not None and entry.name == "google-bert/bert-base-chinese"
+    assert find_entry("albert_chinese_tiny") is None, "two owners have one"
+    for name in ("", "chinese", "../hfl/rbt3"):
+        assert find_entry(name) is None
+    for entry in published_models():
+        assert find_entry(entry.name) == entry and not facts_of(f"not/{entry.name.split('/')[1]}")
+
+
+def test_what_is_known_of_a_model_counts_where_its_folder_is_silent(places: Path) -> None:
+    path = bare(models_home() / SIMCSE)
+    encoder = SentenceEncoder.load(SIMCSE)
+    assert encoder.encode("怎么改密码").shape == (32,)
+    folder = read_folder(path, task="embed", facts=facts_of(SIMCSE))
+    assert folder.pooling == "cls" and any("does not state its pooling" in note for note in folder.notes)
+    with pytest.raises(FolderError, match="no word on pooling"):
+        SentenceEncoder.load(path)
+    assert read_folder(path, task="embed", pooling="mean", facts=facts_of(SIMCSE)).pooling == "mean"
+    write_small(path, overwrite=True)  # one that states its pooling
+    assert read_folder(path, facts=facts_of(SIMCSE)).pooling == "mean"
+
+
+def test_labels_prompts_and_segments_of_published_models(places: Path) -> None:
+    pair = "IDEA-CCNL/Erlangshen-Roberta-110M-Similarity"
+    path = bare(models_home() / pair, "pair", outputs=2, labels=["a", "b"], similar_label=1)
+    folder = read_folder(path, facts=facts_of(pair))
+    assert folder.labels == ("not similar", "similar") and folder.similar == 1
+    assert folder.record["segment_ids"] == "pair"
+    assert PairScorer.load(pair).predict(("怎么改密码", "如何登录")) == pytest.approx(
+        PairScorer.load(path).predict(("怎么改密码", "如何登录")), abs=1e-6
+    )
+    edit(path / "config.json", id2label={"0": "similar", "1": "not similar"})
+    assert read_folder(path, facts=facts_of(pair)).similar == 0, "what the folder says counts more"
+    topic = "IDEA-CCNL/Erlangshen-TCBert-110M-Classification-Chinese"
+    folder = read_folder(bare(models_home() / topic, "topic"), task="topic", facts=facts_of(topic))
+    assert folder.prompts["tnews"] == "下面是一则关于{}的新闻："
+
+
+def test_other_models_in_the_models_folder(places: Path) -> None:
+    one, other = write_small(models_home() / "somebody" / "model"), write_small(models_home() / "mine")
+    write_small(models_home() / ".downloads" / "half")
+    extra = [entry for entry in list_models() if not entry.shipped and entry.path is not None]
+    assert {(entry.name, entry.path) for entry in extra} == {("somebody/model", one), ("mine", other)}
+    assert find_model("somebody/model") == one
 
 
 @pytest.mark.parametrize(
@@ -61,6 +132,7 @@ def test_published_model_in_the_models_folder(places: Path) -> None:
         ("jinyi-tiny-embe", "Did you mean jinyi-tiny-embed"),
         ("erlangshen-simcse-110m", "Did you mean IDEA-CCNL/Erlangshen-SimCSE-110M-Chinese"),
         ("zzz", "jinyi models list"),
+        ("somebody/model", "`jinyi models download somebody/model` fetches it"),
         ("", "jinyi models list"),
         ("../home/models", "jinyi models list"),
         ("~nobody-of-that-name", "jinyi models list"),
@@ -96,9 +168,50 @@ def test_defaults() -> None:
 
 
 def test_published_table_is_consistent() -> None:
-    assert len({entry.name for entry in PUBLISHED}) == len(PUBLISHED)
-    for entry in PUBLISHED:
-        assert entry.note.endswith(".")
-        assert entry.pooling is not None or entry.task != "embed"
-        assert not entry.shipped
-        assert entry.path is None
+    entries = published_models()
+    names = [name for entry in entries for name in (entry.name, entry.modelscope, *entry.aliases) if name]
+    assert len({name.casefold() for name in names}) == len(names)
+    for entry in entries:
+        assert entry.name.count("/") == 1 and entry.note.endswith(".")
+        assert entry.task in ("embed", "pair", "topic", "mlm", "encoder")
+        assert entry.architecture in ("bert", "megatron-bert", "roformer", "albert")
+        assert entry.pooling in ("cls", "mean") if entry.task == "embed" else entry.pooling is None
+        assert len(entry.labels) == (2 if entry.task == "pair" else 0)
+        assert bool(entry.prompts) == (entry.task == "topic")
+        assert all(prompt.count("{}") == 1 for prompt in entry.prompts.values())
+        assert entry.segment_ids in ("pair", "zeros", None)
+        assert entry.base is None or find_entry(entry.base) not in (None, entry)
+        assert entry.tensorflow is None or entry.tensorflow.startswith("https://")
+        assert not entry.shipped and entry.path is None and entry.parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "layers", "width", "inner", "embedding"),
+    [
+        ("IDEA-CCNL/Erlangshen-Roberta-110M-Similarity", 21128, 12, 768, 3072, None),
+        ("hfl/chinese-macbert-large", 21128, 24, 1024, 4096, None),
+        ("clue/roberta_chinese_clue_tiny", 8021, 4, 312, 1248, None),
+        ("clue/roberta_chinese_3L312_clue_tiny", 8021, 3, 312, 1248, None),
+        ("clue/roberta_chinese_3L768_clue_tiny", 8021, 3, 768, 3072, None),
+        ("clue/roberta_chinese_clue_large", 8021, 24, 1024, 4096, None),
+        ("hfl/rbt3", 21128, 3, 768, 3072, None),
+        ("hfl/rbtl3", 21128, 3, 1024, 4096, None),
+        ("Tongjilibo/simbert-chinese-base", 13685, 12, 768, 3072, None),
+        ("Tongjilibo/simbert-chinese-tiny", 13685, 4, 312, 1248, 128),
+        ("voidful/albert_chinese_tiny", 21128, 4, 312, 1248, 128),
+        ("voidful/albert_chinese_base", 21128, 12, 768, 3072, 128),
+    ],
+)
+def test_parameters_fit_the_shape(
+    name: str, vocabulary: int, layers: int, width: int, inner: int, embedding: int | None
+) -> None:
+    """Counted from the shape: encoder with pooler."""
+    entry = find_entry(name)
+    assert entry is not None and (entry.layers, entry.width) == (layers, width)
+    layer = 4 * (width * width + width) + 2 * width * inner + inner + width + 4 * width
+    distinct = 1 if entry.architecture == "albert" else layers
+    size = embedding or width
+    words = (vocabulary + 512 + 2) * size + 2 * size + (size * width + width if embedding else 0)
+    assert entry.parameters == pytest.approx(
+        (words + distinct * layer + width * width + width) / 1e6, abs=0.06
+    )

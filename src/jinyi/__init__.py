@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jinyi.models.sentence_encoder import SentenceEncoder
     from jinyi.models.topic_classifier import TopicClassifier
     from jinyi.models.whitening import Whitening
+    from jinyi.pipelines import pipeline
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ _HOME = {
     "TopicClassifier": "jinyi.models.topic_classifier",
     "TruncationWarning": "jinyi.errors",
     "Whitening": "jinyi.models.whitening",
+    "pipeline": "jinyi.pipelines",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "TruncationWarning",
     "Whitening",
     "__version__",
+    "pipeline",
 ]
 
 

@@ -1,21 +1,30 @@
 """Models by name: those shipped in the package, those a user has put in the models folder, published ones.
 
-Nothing here opens a network connection: a published model is found only once its folder lies on the disk.
+Nothing here opens a network connection: a published model is found only once its folder lies on the disk
+(`jinyi models download`, or copied there). What is known of the published models stands in
+`published_models.json`; facts that its sources do not settle are said to be so in the model's `note`.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any, Final
 
 from jinyi.errors import InputError, ModelNotFoundError, shorten
 from jinyi.folder.jsonfile import optional_json
 from jinyi.folder.model import RECORD
 
 DEFAULTS = {"embed": "jinyi-tiny-embed", "pair": "jinyi-tiny-pair", "topic": "jinyi-tiny-topic"}
+_REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_DATA: Final = Path(__file__).with_name("published_models.json")
 
 
 @dataclass(frozen=True)
@@ -23,17 +32,25 @@ class ModelEntry:
     """What is known of a model by its name.
 
     Args:
-        name: `jinyi-tiny-embed`, or `owner/name` for a published one.
+        name: `jinyi-tiny-embed`, or `owner/name` of a published one: its name on Hugging Face.
         task: what it was made for: "embed", "pair", "topic", "mlm" or "encoder".
         layers: transformer layers.
         width: hidden size.
         parameters: in millions, as far as known; None if not.
         pooling: how its sentence vectors are made; None where its authors state none.
         licence: SPDX identifier as its card states it; None: the card states none.
-        architecture: "bert" (post-layer-norm) or "megatron-bert" (pre-layer-norm).
-        note: one sentence worth knowing before using it.
+        architecture: "bert" (post-layer-norm), "megatron-bert" (pre-layer-norm), "roformer" (rotary positions) or
+            "albert" (shared layers, factorised embeddings).
+        note: one or two sentences worth knowing before using it.
         shipped: whether it lies in the package.
         path: its folder on this disk; None if it is not here.
+        labels: names of the classifier's outputs, in their order.
+        prompts: topic templates with {} for the label word, by data set.
+        segment_ids: "pair" or "zeros": segments of the two texts of a pair as the model was trained; None: not known.
+        base: the model it was made from.
+        modelscope: its name on ModelScope, where one was found.
+        tensorflow: address of its authors' TensorFlow checkpoint.
+        aliases: other names in use.
     """
 
     name: str
@@ -47,54 +64,61 @@ class ModelEntry:
     note: str = ""
     shipped: bool = False
     path: Path | None = None
+    labels: tuple[str, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    segment_ids: str | None = None
+    base: str | None = None
+    modelscope: str | None = None
+    tensorflow: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a folder of this model may lack, as entries of `jinyi.json`; see `read_folder(facts=)`."""
+        entries = {
+            "pooling": self.pooling,
+            "labels": list(self.labels),
+            "prompts": dict(self.prompts),
+            "segment_ids": self.segment_ids,
+        }
+        return {key: value for key, value in entries.items() if value}
 
 
-_SIZES = {"110M": (12, 768, 102.3), "330M": (24, 1024, 330.0), "1.3B": (24, 2048, 1300.0)}
-
-
-def _erlangshen(name: str, task: str, size: str, note: str = "", pooling: str | None = None) -> ModelEntry:
-    layers, width, millions = {
-        "110M": (12, 768, 102.3),
-        "330M": (24, 1024, 330.0),
-        "1.3B": (24, 2048, 1300.0),
-    }[size]
-    kind = "megatron-bert" if size == "1.3B" else "bert"
-    return ModelEntry(
-        f"IDEA-CCNL/Erlangshen-{name}", task, layers, width, millions, pooling, "apache-2.0", kind, note
+@cache
+def published_models() -> tuple[ModelEntry, ...]:
+    """Return the published models the registry knows; `path` is None in all of them."""
+    rows = json.loads(_DATA.read_text(encoding="utf-8"))
+    return tuple(
+        ModelEntry(
+            name=name,
+            **{**row, "labels": tuple(row.get("labels", ())), "aliases": tuple(row.get("aliases", ()))},
+        )
+        for name, row in rows.items()
     )
 
 
-def _clue(name: str, layers: int, width: int, millions: float, note: str = "") -> ModelEntry:
-    note = note or "A pretrained encoder: fine-tune it; its config.json says roberta, it is a BERT."
-    return ModelEntry(
-        f"clue/roberta_chinese_{name}", "mlm", layers, width, millions, None, None, "bert", note
-    )
+def find_entry(name: str) -> ModelEntry | None:
+    """Return the published model of that name, or None.
+
+    Args:
+        name: the full name, the part after the slash, an alias or the name on ModelScope; the case of letters does not
+            matter. A name that fits several models finds none.
+    """
+    folded = name.casefold()
+    for entry in published_models():
+        if folded in (known.casefold() for known in (entry.name, entry.modelscope) if known):
+            return entry
+    found = [
+        entry
+        for entry in published_models()
+        if folded in (known.casefold() for known in (entry.name.split("/")[1], *entry.aliases))
+    ]
+    return found[0] if len(found) == 1 else None
 
 
-_CONTRASTIVE = "Sentence vectors for topics: mean over all tokens, prompt on the texts to be classified."
-_PROMPT = "Masked language model for topic prompts with two-character label words."
-_PAIR = "Pretrained on sentence pairs: fine-tune it on own pairs; no trained classifier inside."
-# Shapes and parameter counts are those of the weights; where a card states another number the weights count.
-PUBLISHED = (
-    _erlangshen("Roberta-110M-Similarity", "pair", "110M", "Two labels, 1 = similar."),
-    _erlangshen("Roberta-330M-Similarity", "pair", "330M", "Two labels, 1 = similar."),
-    _erlangshen("MegatronBert-1.3B-Similarity", "pair", "1.3B", "Two labels, 1 = similar; needs about 6 GB."),
-    _erlangshen("SimCSE-110M-Chinese", "embed", "110M", "Raw [CLS] vectors, no whitening.", "cls"),
-    *(
-        _erlangshen(f"TCBert-{size}-Classification-Chinese", "topic", size, _PROMPT)
-        for size in ("110M", "330M", "1.3B")
-    ),
-    *(
-        _erlangshen(f"TCBert-{size}-Sentence-Embedding-Chinese", "embed", size, _CONTRASTIVE, "mean")
-        for size in ("110M", "330M", "1.3B")
-    ),
-    _clue("clue_tiny", 4, 312, 7.5),
-    _clue("pair_tiny", 4, 312, 7.5, _PAIR),
-    _clue("3L312_clue_tiny", 3, 312, 6.3),
-    _clue("3L768_clue_tiny", 3, 768, 28.4),
-    _clue("clue_large", 24, 1024, 312.1),
-    _clue("pair_large", 24, 1024, 312.1, _PAIR),
-)
+def facts_of(name: str) -> dict[str, Any]:
+    """Return what the registry knows of the model of that name, for `read_folder(facts=)`; empty for other names."""
+    entry = find_entry(name)
+    return entry.facts() if entry else {}
 
 
 def models_home() -> Path:
@@ -107,14 +131,14 @@ def shipped_models() -> tuple[ModelEntry, ...]:
     """Return the models that lie in the package, by name."""
     root = Path(str(resources.files("jinyi").joinpath("pretrained")))
     folders = sorted(root.iterdir()) if root.is_dir() else []
-    return tuple(_entry(folder) for folder in folders if (folder / "config.json").is_file())
+    return tuple(_entry(folder, shipped=True) for folder in folders if (folder / "config.json").is_file())
 
 
-def _entry(folder: Path) -> ModelEntry:
+def _entry(folder: Path, *, name: str | None = None, shipped: bool = False) -> ModelEntry:
     record, config = optional_json(folder / RECORD), optional_json(folder / "config.json")
     summary = record.get("summary")
     return ModelEntry(
-        name=folder.name,
+        name=name or folder.name,
         task=str(record.get("task", "encoder")),
         layers=int(config.get("num_hidden_layers", 0)),
         width=int(config.get("hidden_size", 0)),
@@ -123,19 +147,27 @@ def _entry(folder: Path) -> ModelEntry:
         licence=record.get("licence"),
         architecture=str(config.get("model_type", "bert")),
         note=summary if isinstance(summary, str) else "",
-        shipped=True,
+        shipped=shipped,
         path=folder,
     )
 
 
 def list_models() -> tuple[ModelEntry, ...]:
-    """Return the shipped models and the published ones; `path` tells which of them are on this disk."""
+    """Return the shipped models, the published ones and others in `models_home()`; `path` tells which are here."""
     home = models_home()
-    published = (
+    published = [
         replace(entry, path=home / entry.name) if (home / entry.name).is_dir() else entry
-        for entry in PUBLISHED
-    )
-    return (*shipped_models(), *published)
+        for entry in published_models()
+    ]
+    known = {entry.name for entry in published}
+    others = {}
+    for pattern in ("[!.]*/config.json", "[!.]*/[!.]*/config.json"):
+        for file in sorted(home.glob(pattern)):
+            folder = file.parent
+            if not (folder.parent / "config.json").is_file():  # 1_Pooling has a config.json too
+                others[folder.relative_to(home).as_posix()] = folder
+    extra = [_entry(folder, name=name) for name, folder in others.items() if name not in known]
+    return (*shipped_models(), *published, *extra)
 
 
 def default_model(task: str) -> str:
@@ -190,9 +222,8 @@ def find_model(name: str | os.PathLike[str]) -> Path:
     if text in shipped:
         return shipped[text]
     home = models_home()
-    published = [entry.name for entry in PUBLISHED]
-    full = next((known for known in published if text in (known, known.split("/")[1])), None)
-    for place in (text, full):
+    entry = find_entry(text)
+    for place in (text, entry.name if entry else None):
         if (
             place
             and not Path(place).is_absolute()
@@ -200,28 +231,28 @@ def find_model(name: str | os.PathLike[str]) -> Path:
             and os.path.isdir(home / place)
         ):
             return home / place
-    raise _not_found(text, path, full, [*shipped], published)
+    raise _not_found(text, path, entry, [*shipped])
 
 
-def _not_found(
-    text: str, path: Path, full: str | None, shipped: list[str], published: list[str]
-) -> ModelNotFoundError:
+def _not_found(text: str, path: Path, entry: ModelEntry | None, shipped: list[str]) -> ModelNotFoundError:
     if os.path.isfile(path):
         found, fix = f"a file, {text}", "Give the folder it lies in."
-    elif full is not None:
-        found = f"no folder of the published model {full}"
+    elif entry is not None:
+        found = f"no folder of the published model {entry.name}"
         fix = (
-            f"Nothing is downloaded by itself: put its files (safetensors version) into {models_home() / full}, "
-            "or give the path of a folder that holds them."
+            f"Fetch it with `jinyi models download {entry.name}` (nothing is downloaded by itself), or put its files "
+            f"into {models_home() / entry.name}, or give the path of a folder that holds them."
         )
     else:
-        names = [*shipped, *published]
+        names = [*shipped, *(known.name for known in published_models())]
         folded = {known.lower(): known for known in names} | {
             known.split("/")[-1].lower(): known for known in names
         }
         close = difflib.get_close_matches(text.lower(), folded, n=3, cutoff=0.6)
         found = f"no model and no folder {shorten(text, 80)}"
         fix = "`jinyi models list` shows all names; a path needs the folder with config.json and the weights."
+        if _REPOSITORY.fullmatch(text):
+            fix += f" If it is a model on Hugging Face, `jinyi models download {text}` fetches it."
         if close:
             fix = f"Did you mean {', '.join(dict.fromkeys(folded[key] for key in close))}? {fix}"
     here = ", ".join(shipped) or "none in this installation"

@@ -104,6 +104,8 @@ def report(root: Path) -> dict[str, Any]:
             if scores.ndim == 2:  # two labels: sentence-transformers gives logits
                 scores = 1 / (1 + np.exp(scores[:, 0] - scores[:, 1]))
             out["scores"] = scores.tolist()
+            if model.config.num_labels == 1:  # rank() refuses two
+                out["rank"] = model.rank(texts[0], texts[1:], return_documents=True)
             classify = pipeline("text-classification", model=str(path), top_k=None)
             cut = {"truncation": True, "max_length": record["max_length"]}
             rows = [classify({"text": a, "text_pair": b}, **cut) for a, b in pairs]
@@ -128,4 +130,6 @@ def report(root: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(report(Path(sys.argv[1]))), encoding="utf-8")
+    # Scores of rank() are numpy's
+    text = json.dumps(report(Path(sys.argv[1])), default=float)
+    Path(sys.argv[2]).write_text(text, encoding="utf-8")

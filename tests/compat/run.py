@@ -4,9 +4,9 @@
 
 Random small folders of every kind are written by jinyi and opened by reader.py in one process for each release.
 Compared are token ids, sentence vectors (cosine at least 0.99999 with the formula on the hidden states, and with
-jinyi's own engine), pair probabilities and masked-word probabilities; nothing may be warned about or logged while
-loading, and no socket may be opened. The old release is installed (once, with pip) beside the environment that
-runs this script and shares its PyTorch and numpy.
+jinyi's own engine), pair probabilities and rankings, and masked-word probabilities; nothing may be warned about or
+logged while loading, and no socket may be opened. The old release is installed (once, with pip) beside the
+environment that runs this script and shares its PyTorch and numpy.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from jinyi.batches import Batch  # noqa: E402
 from jinyi.folder import read_folder  # noqa: E402
 from jinyi.runtime import Head, open_engine  # noqa: E402
 from jinyi.tokens import Tokenizer, build_tokenizer  # noqa: E402
-from small_models import MEGATRON, VOCAB, random_weights, whitening, write_small  # noqa: E402
+from small_models import CONFIG, MEGATRON, VOCAB, random_weights, whitening, write_small  # noqa: E402
 
 # sentence-transformers 2.7.0 with the libraries of its days; requests and what it needs, because
 # huggingface-hub used it then.
@@ -46,6 +47,7 @@ OLD_LIBRARIES = (
     "charset-normalizer==3.5.2",
     "certifi",
 )
+ALBERT, ROFORMER = replace(CONFIG, num_hidden_groups=1), replace(CONFIG, rotary=True)
 TEXTS = [
     "怎么修改登录密码？",
     "如何改密码",
@@ -77,6 +79,10 @@ def write_folders(root: Path) -> None:
     write_small(root / "pair-megatron", "pair", config=MEGATRON)
     write_small(root / "topic", "topic", pooling="mean", labels=["体育", "财经"])
     write_small(root / "topic-megatron", "topic", config=MEGATRON)
+    for name, config in (("albert", ALBERT), ("roformer", ROFORMER)):
+        write_small(root / f"embed-{name}", pooling="max", config=config)
+        write_small(root / f"pair-{name}", "pair", config=config)
+        write_small(root / f"topic-{name}", "topic", config=config)
     (root / "inputs.json").write_text(json.dumps({"texts": TEXTS, "pairs": PAIRS}), encoding="utf-8")
 
 
@@ -139,9 +145,19 @@ def compare(root: Path, report: dict[str, Any]) -> list[tuple[str, str, float, b
             rows.append((name, "cosine of different texts", other, other < 0.999))
         if folder.task == "pair":
             assert out["pair_segments"].count(1) == len(PAIRS[0][1]) + 1, "segments of pairs are lost"
-            ours = jinyi.PairScorer.load(path, precision="float32").predict(PAIRS, symmetric=False)
+            model = jinyi.PairScorer.load(path, precision="float32")
+            ours = model.predict(PAIRS, symmetric=False)
             for what in ("scores", "pipeline"):
                 rows.append(_at_most(name, f"P(similar), {what} - jinyi", np.asarray(out[what]) - ours, 1e-6))
+            if "rank" in out:
+                given = model.predict([(TEXTS[0], text) for text in TEXTS[1:]], symmetric=False)
+                rank = [(row["corpus_id"], row["text"], row["score"]) for row in out["rank"]]
+                assert [text for _, text, _ in rank] == [TEXTS[1:][place] for place, _, _ in rank]
+                scores = np.asarray([score for _, _, score in rank])
+                falling = bool((np.diff(scores) <= 0).all()) and len(rank) == len(TEXTS) - 1
+                rows.append((name, "rank, best first", float(falling), falling))
+                difference = scores - given[[place for place, _, _ in rank]]
+                rows.append(_at_most(name, "P(similar), rank - jinyi", difference, 1e-6))
         if folder.task == "topic":
             expected = np.asarray(out["log_probs"])
             rows.append(

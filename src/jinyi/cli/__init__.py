@@ -13,10 +13,12 @@ from jinyi.cli import (
     calibrate,
     classify,
     clue,
+    convert,
     corpus,
     data,
     embed,
     evaluate,
+    export,
     models,
     quantize,
     score,
@@ -39,6 +41,8 @@ app.command("classify")(classify.classify)
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
 app.command("quantize")(quantize.quantize)
+app.command("export")(export.export)
+app.command("convert")(convert.convert)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(corpus.app, name="corpus")

@@ -36,7 +36,7 @@ Output = Annotated[
 ]
 Encoding = Annotated[str, typer.Option(help="Of the input file, for example gb18030.")]
 Truncate = Annotated[str, typer.Option(help="For long texts: warn (cut and count), error or window.")]
-Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
+Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16, int8, int8-weights or int8-dynamic.")]
 Threads = Annotated[int | None, typer.Option(help="Processor threads; default: the cores available.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]

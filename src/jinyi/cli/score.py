@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -41,6 +41,14 @@ def score(
     symmetric: Annotated[
         bool, typer.Option(help="Average both orders, or read the pair once as given.")
     ] = True,
+    segment_ids: Annotated[
+        str | None,
+        typer.Option(help="pair (segments 0 and 1) or zeros (all 0); default: as the model's folder says."),
+    ] = None,
+    similar_label: Annotated[
+        str | None,
+        typer.Option(help="Name or index of the output that means similar, where the model does not tell."),
+    ] = None,
     truncate: Truncate = "warn",
     precision: Precision = "auto",
     threads: Threads = None,
@@ -64,7 +72,14 @@ def score(
         next(
             read_pairs(source, columns=names, encoding=encoding)
         )  # a bad file is told before a model is opened
-    scorer = PairScorer.load(model, precision=precision, threads=threads, device=device)
+    scorer = PairScorer.load(
+        model,
+        precision=precision,
+        threads=threads,
+        device=device,
+        segment_ids=cast("Any", segment_ids),  # checked where it is used
+        similar_label=similar_label,
+    )
 
     def predict(pairs: Any) -> tuple[list[dict[str, Any]], int]:
         with quiet_truncation():
@@ -105,6 +120,8 @@ def score(
                 "columns": names,
                 "encoding": encoding,
                 "symmetric": symmetric,
+                "segment_ids": scorer.segment_ids,
+                "similar_label": scorer.similar,
                 "truncate": truncate,
             },
         ),

@@ -96,7 +96,8 @@ def _run(source: Source, records: Sequence[Record], classes: int, show_progress:
     def compute(part: list[tuple[str, str | None]]) -> tuple[FloatArray, TruncationReport]:
         pairs = [(a, b) for a, b in part if b is not None]
         if pairs:
-            encoded = tokenizer.encode_pairs(pairs, max_length=most, truncate="report")
+            habit = source.folder.segment_ids
+            encoded = tokenizer.encode_pairs(pairs, max_length=most, truncate="report", segment_ids=habit)
         else:
             encoded = tokenizer.encode([a for a, _ in part], max_length=most, truncate="report")
         return run_rows(engine, encoded, tokenizer.pad_id), encoded.report

@@ -59,7 +59,7 @@ class StagedFolder:
         self._sums: dict[str, str] = {}
 
     def __enter__(self) -> StagedFolder:
-        self._check_target()
+        self.check_target()
         try:
             self.target.parent.mkdir(parents=True, exist_ok=True)
             self._remove_abandoned()
@@ -130,7 +130,7 @@ class StagedFolder:
     def _install(self) -> None:
         for folder, _, _ in os.walk(self.path, topdown=False):
             _sync_directory(Path(folder))
-        self._check_target()
+        self.check_target()
         if self.target.is_dir() and any(self.target.iterdir()):
             if not _exchange(self.path, self.target):
                 aside = self.path.with_suffix(".old")
@@ -145,7 +145,12 @@ class StagedFolder:
             os.rename(self.path, self.target)
         _sync_directory(self.target.parent)
 
-    def _check_target(self) -> None:
+    def check_target(self) -> None:
+        """Refuse a target that may not be written, before any work is done for it.
+
+        Raises:
+            FolderError: there is something that is not replaced.
+        """
         if not self.target.name:
             raise FolderError(
                 where=str(self.target),

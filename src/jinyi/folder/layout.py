@@ -12,8 +12,10 @@ from jinyi.folder.atomic import MANIFEST
 from jinyi.folder.model import ARCHITECTURES, RECORD, Dense
 from jinyi.folder.modules import OLD_POOLING
 from jinyi.folder.tensors import safetensors_chunks, torch_state_bytes
+from jinyi.tokens.words import WORD_TOKENIZERS, cuts_words
 
 _SPECIAL = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+_CLASSES = {"bert": "Bert", "megatron-bert": "MegatronBert", "albert": "Albert", "roformer": "RoFormer"}
 _SIGMOID = "torch.nn.modules.activation.Sigmoid"
 _IDENTITY = "torch.nn.modules.linear.Identity"
 # The oldest release that reads this form: readers warn about folders from releases newer than themselves.
@@ -25,7 +27,7 @@ def tokenizer_files(backend: Mapping[str, Any], max_length: int) -> dict[str, st
 
     transformers 5 rebuilds the normaliser of a `BertTokenizer` from its few options and would drop any other
     step, so a tokenizer that has more than BERT's own normaliser is declared as `PreTrainedTokenizerFast`,
-    which every release takes from `tokenizer.json` as it is.
+    which every release takes from `tokenizer.json` as it is. One that cuts words is a `RoFormerTokenizer`.
 
     Args:
         backend: parsed `tokenizer.json` of a WordPiece tokenizer.
@@ -51,8 +53,9 @@ def tokenizer_files(backend: Mapping[str, Any], max_length: int) -> dict[str, st
     steps = [normalizer, *normalizer.get("normalizers", ())]
     bert: dict[str, Any] = next((step for step in steps if step.get("type") == "BertNormalizer"), {})
     named = {f"{key}_token": token for key, token in _SPECIAL.items()}
+    plain_class = WORD_TOKENIZERS[0] if cuts_words(normalizer, vocabulary or ()) else "BertTokenizer"
     settings: dict[str, Any] = {
-        "tokenizer_class": "BertTokenizer" if plain else "PreTrainedTokenizerFast",
+        "tokenizer_class": plain_class if plain else "PreTrainedTokenizerFast",
         "do_lower_case": bool(bert.get("lowercase", False)),
         "model_max_length": max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
@@ -123,12 +126,11 @@ def module_files(
 
 def config_json(config: EncoderConfig, task: str, names: Sequence[str]) -> dict[str, Any]:
     """Return config.json for a task; `names` are a classifier's outputs."""
-    family = "MegatronBert" if config.pre_layer_norm else "Bert"
     body = {
-        "architectures": [family + ARCHITECTURES[task]],
+        "architectures": [_CLASSES[config.model_type] + ARCHITECTURES[task]],
         **config.to_dict(),
         "initializer_range": 0.02,
-        "position_embedding_type": "absolute",
+        **({} if config.rotary else {"position_embedding_type": "absolute"}),
         # The type to compute in. transformers 5 would otherwise run a model stored as float16 in float16,
         # which is slow and inexact on processors.
         "torch_dtype": "float32",

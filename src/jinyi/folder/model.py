@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, shorten
+from jinyi.folder.labels import find_similar
 from jinyi.folder.tensors import TensorMap, read_header
 
 FORMAT: Final = 1
 RECORD: Final = "jinyi.json"
 RANGES: Final = "int8_ranges.safetensors"
+SEGMENT_IDS: Final = ("pair", "zeros")
 TASKS: Final = ("embed", "pair", "classes", "topic", "mlm", "encoder")
 ARCHITECTURES: Final = {
     "embed": "Model",
@@ -181,12 +183,20 @@ class ModelFolder:
         return sum(sizes)
 
     @property
+    def segment_ids(self) -> str:
+        """How the two texts of a pair are marked: "pair" (segments 0 and 1) or "zeros" (all of segment 0).
+
+        What `jinyi.json` or the registry states; else "pair", unless the weights have one segment alone.
+        """
+        stated = self.record.get("segment_ids")
+        return str(stated) if stated else "pair" if self.config.type_vocab_size > 1 else "zeros"
+
+    @property
     def similar(self) -> int:
         """Index of the pair classifier's output that means "similar".
 
         With one output it is that one: P(similar) = sigmoid(z). Otherwise the option, `similar_label` of
-        `jinyi.json` or the label names decide; unnamed labels (LABEL_0, LABEL_1) follow the convention of
-        the published sets, 1 = similar.
+        `jinyi.json` or the label names decide (`find_similar`).
 
         Raises:
             FolderError: there is no classifier, or its label names do not tell.
@@ -199,46 +209,3 @@ class ModelFolder:
                 fix="Take a pair model, or compare vectors with SentenceEncoder.",
             )
         return find_similar(self.labels, self.n_labels, self.similar_label, str(self.path))
-
-
-_SIMILAR = frozenset(
-    ("similar", "similarity", "1", "label_1", "same", "duplicate", "paraphrase", "true", "相似", "相同", "是")
-)
-_DIFFERENT = frozenset(
-    (
-        *("not_similar", "not_similarity", "dissimilar", "0", "label_0", "different", "not_duplicate"),
-        *("not_paraphrase", "false", "不相似", "不同", "否"),
-    )
-)
-
-
-def find_similar(labels: Sequence[str], count: int, choice: int | str | None, where: str) -> int:
-    """Decide which of `count` classifier outputs means "similar".
-
-    Args:
-        labels: names of the outputs.
-        count: number of outputs.
-        choice: index or name given by the user or the folder; None leaves it to the names.
-        where: the folder, for messages.
-
-    Raises:
-        FolderError: the choice is no output, or the names do not tell.
-    """
-    if isinstance(choice, str) and choice in labels:
-        return list(labels).index(choice)
-    if isinstance(choice, (int, np.integer)) and 0 <= choice < count:
-        return int(choice)
-    if choice is None and count == 1:
-        return 0
-    names = [label.strip().lower().replace(" ", "_") for label in labels]
-    if choice is None and count == 2:
-        for index in (1, 0):
-            if names[index] in _SIMILAR and names[1 - index] in _DIFFERENT:
-                return index
-    stated = f"similar_label={choice!r} and labels" if choice is not None else "labels"
-    raise FolderError(
-        where=where,
-        found=f"{stated} {list(labels)}",
-        expected="to know which label means similar",
-        fix=f"Pass similar_label= (--similar-label) with a name or an index from 0 to {count - 1}.",
-    )

@@ -16,11 +16,13 @@ from typing import Any
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder.jsonfile import optional_json, parse_json, read_json
-from jinyi.folder.model import FORMAT, RECORD, TASKS, Golden, ModelFolder
+from jinyi.folder.labels import output_labels
+from jinyi.folder.model import FORMAT, RECORD, SEGMENT_IDS, TASKS, Golden, ModelFolder
 from jinyi.folder.modules import Modules, read_dense
 from jinyi.folder.tensors import TensorMap
 from jinyi.folder.weights import CLASSIFIER, MLM_BIAS, check_shapes, drop_decoder, fit_config, read_weights
 from jinyi.runtime import POOLINGS
+from jinyi.tokens.read import CLUE_ROWS, no_tokenizer, not_wordpiece, read_added, states_lowercase
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _MLM_TASKS = ("topic", "mlm")
@@ -33,11 +35,12 @@ def read_folder(
     task: str | None = None,
     pooling: str | None = None,
     similar_label: int | str | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> ModelFolder:
     """Open a model folder and check it without reading the weights themselves.
 
-    Reads what jinyi, transformers and sentence-transformers (old and new form) write: BERT and MegatronBERT
-    in float32, float16 or bfloat16, in one or several safetensors files.
+    Reads what jinyi, transformers and sentence-transformers (old and new form) write: BERT, MegatronBERT,
+    ALBERT and RoFormer in float32, float16 or bfloat16, in one or several safetensors files.
 
     Args:
         path: the folder.
@@ -45,6 +48,8 @@ def read_folder(
         pooling: `"cls"`, `"mean"`, `"max"` or `"first_last"`; needed if `task` is `"embed"` and the folder
             does not state it, and stronger than what it states.
         similar_label: index or name of the classifier output that means similar, if the names do not tell.
+        facts: what is known of this very model from elsewhere (`ModelEntry.facts`), as entries of `jinyi.json`:
+            pooling, labels, prompts, segment_ids. They count where the folder itself is silent.
 
     Returns:
         The folder, after a few milliseconds (most of them for the vocabulary). Weights stay on the disk until
@@ -80,11 +85,16 @@ def read_folder(
     purpose = task or _recognise(record, modules, tensors)
     _check_head(purpose, tensors, root)
     tensors = drop_decoder(tensors, check=purpose in _MLM_TASKS, root=root)
-    tokenizer_file, vocabulary = read_vocabulary(modules.transformer)
+    tokenizer_file, vocabulary = read_vocabulary(modules.transformer, config.vocab_size)
     config, more = _check_vocabulary(config, vocabulary, tokenizer_file, masks=purpose in _MLM_TASKS)
 
     stated = _agree(root, "pooling", record.get("pooling"), modules.pooling)
     normalize = _agree(root, "normalize", record.get("normalize"), modules.normalize)
+    facts = facts or {}
+    if not stated and (stated := facts.get("pooling")) and not pooling:
+        more = (*more, f"The folder does not state its pooling; {stated} is what the model's authors say.")
+    if "segment_ids" in facts:
+        record = {"segment_ids": facts["segment_ids"], **record}
     if purpose == "embed" and not (pooling or stated):
         raise FolderError(
             where=str(root),
@@ -102,14 +112,18 @@ def read_folder(
         pooling=pooling or stated,
         normalize=bool(normalize),
         dense=_dense_chain(modules, config),
-        labels=_labels(raw_config, record, tensors, root),
+        labels=output_labels(
+            raw_config, record, tensors, root, record.get("labels") or facts.get("labels", ())
+        ),
         similar_label=record.get("similar_label") if similar_label is None else similar_label,
-        prompts={**(modules.settings.get("prompts") or {}), **(record.get("prompts") or {})},
+        prompts={
+            **facts.get("prompts", {}),
+            **(modules.settings.get("prompts") or {}),
+            **(record.get("prompts") or {}),
+        },
         default_prompt_name=record.get("default_prompt_name") or modules.settings.get("default_prompt_name"),
         tokenizer_file=tokenizer_file,
-        lowercase=bool(
-            optional_json(modules.transformer / "tokenizer_config.json").get("do_lower_case", True)
-        ),
+        lowercase=states_lowercase(optional_json(modules.transformer / "tokenizer_config.json")),
         max_length=_max_length(record, modules.transformer, config),
         tensors=tensors,
         record=record,
@@ -129,7 +143,7 @@ def _read_record(root: Path) -> dict[str, Any]:
             expected=f"format {FORMAT} or older",
             fix="The folder was written by a newer jinyi: upgrade with pip install -U jinyi.",
         )
-    for key, known in (("task", TASKS), ("pooling", POOLINGS)):
+    for key, known in (("task", TASKS), ("pooling", POOLINGS), ("segment_ids", SEGMENT_IDS)):
         if record.get(key) is not None and record[key] not in known:
             raise FolderError(
                 where=where,
@@ -174,25 +188,6 @@ def _check_head(task: str, tensors: TensorMap, root: Path) -> None:
         )
 
 
-def _labels(
-    raw: Mapping[str, Any], record: Mapping[str, Any], tensors: TensorMap, root: Path
-) -> tuple[str, ...]:
-    if CLASSIFIER not in tensors:
-        return tuple(str(label) for label in record.get("labels") or ())
-    count, named = tensors.shape(CLASSIFIER)[0], raw.get("id2label")
-    if not named:
-        return tuple(f"LABEL_{index}" for index in range(count))
-    if not isinstance(named, dict) or {str(key) for key in named} != {str(index) for index in range(count)}:
-        raise FolderError(
-            where=str(root / "config.json"),
-            found=f"id2label = {shorten(named, 120)}",
-            expected=f"names for the {count} outputs of {CLASSIFIER}: 0 to {count - 1}",
-            fix="config.json and weights do not belong together, or id2label was edited: correct it.",
-        )
-    by_index = {int(key): str(value) for key, value in named.items()}
-    return tuple(by_index[index] for index in range(count))
-
-
 def _dense_chain(modules: Modules, config: EncoderConfig) -> tuple[Any, ...]:
     layers, width = [], config.hidden_size
     for folder in modules.dense:
@@ -222,8 +217,12 @@ def _max_length(record: Mapping[str, Any], folder: Path, config: EncoderConfig) 
     return min([*lengths[:1], config.max_position_embeddings])
 
 
-def read_vocabulary(root: Path) -> tuple[Path, dict[str, int]]:
+def read_vocabulary(root: Path, rows: int | None = None) -> tuple[Path, dict[str, int]]:
     """Read the vocabulary of a folder: `tokenizer.json`, or `vocab.txt` where that is all there is.
+
+    Args:
+        root: the folder.
+        rows: rows of the word embedding, for the message where there is none.
 
     Returns:
         The file and the id of each token.
@@ -238,25 +237,15 @@ def read_vocabulary(root: Path) -> tuple[Path, dict[str, int]]:
         kind = model.get("type", "WordPiece") if isinstance(model, dict) else None
         vocabulary = model.get("vocab") if kind == "WordPiece" else None
         if not isinstance(vocabulary, dict):
-            raise FolderError(
-                where=str(file),
-                found=f"a tokenizer of type {kind}",
-                expected="WordPiece",
-                fix="jinyi runs BERT models, whose tokenizer is WordPiece.",
-            )
+            raise not_wordpiece(kind, str(file))
         return file, {
             **vocabulary,
             **{token["content"]: token["id"] for token in body.get("added_tokens") or ()},
         }
     file = root / "vocab.txt"
     if file.is_file():
-        return file, read_vocab_text(file)
-    raise FolderError(
-        where=str(root),
-        found="no tokenizer.json and no vocab.txt",
-        expected="one of them",
-        fix="Copy the tokenizer files from where the model comes from.",
-    )
+        return file, {**read_vocab_text(file), **read_added(root)}
+    raise no_tokenizer(root, rows)
 
 
 def read_vocab_text(file: Path) -> dict[str, int]:
@@ -295,7 +284,8 @@ def _check_vocabulary(
             where=str(file),
             found=f"{tokens} tokens",
             expected=f"at most {rows}, the rows of the word embedding",
-            fix="Vocabulary and weights are of different models: take both from one source.",
+            fix="Vocabulary and weights are of different models: take both from one source"
+            + (", here the vocab.txt of CLUE's small models." if rows == CLUE_ROWS else "."),
         )
     notes = (f"{rows - tokens} rows of the word embedding have no token.",) if tokens < rows else ()
     return replace(config, pad_token_id=vocabulary["[PAD]"]), notes

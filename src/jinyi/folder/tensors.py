@@ -32,7 +32,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-_NAMES = {np.dtype("<f4"): "F32", np.dtype("<f2"): "F16"}
+_WRITTEN = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
 _MAX_HEADER = 100_000_000  # the limit of the safetensors library itself
 _RECOPY = "The file is damaged or was copied only in part: copy or download it again."
 
@@ -168,6 +168,9 @@ class TensorMap(Mapping[str, np.ndarray]):
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32) if info.dtype == "F64" else values
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._infos  # Mapping's own way would read the tensor
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._infos)
 
@@ -191,12 +194,16 @@ class TensorMap(Mapping[str, np.ndarray]):
         return self._infos[name].dtype
 
 
-def safetensors_chunks(tensors: Mapping[str, np.ndarray], dtype: str = "float32") -> Iterator[bytes]:
+def safetensors_chunks(
+    tensors: Mapping[str, np.ndarray], dtype: str | Mapping[str, str] = "float32"
+) -> Iterator[bytes]:
     """Give the bytes of a safetensors file piece by piece: one tensor is converted at a time.
 
     Args:
         tensors: float arrays by name.
-        dtype: `"float32"` or `"float16"`, the type to store. float16 keeps 11 bits of every weight.
+        dtype: `"float32"`, `"float16"` or `"bfloat16"`, the type to store; or types by name, and then only those
+            tensors are written. float16 keeps 11 bits of every weight, bfloat16 8, over the range of float32; both
+            round to the nearest.
 
     Yields:
         The header, then the data of each tensor in the order of the names.
@@ -204,14 +211,15 @@ def safetensors_chunks(tensors: Mapping[str, np.ndarray], dtype: str = "float32"
     Raises:
         FolderError: a value is not finite in the stored type (NaN, infinite, or above 65504 for float16).
     """
-    kind = np.dtype("<f2" if dtype == "float16" else "<f4")
-    names = sorted(tensors)
+    types = dict.fromkeys(tensors, dtype) if isinstance(dtype, str) else dtype
+    names = sorted(types)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name in names:
-        start, end = end, end + int(np.prod(tensors[name].shape, dtype=np.int64)) * kind.itemsize
+        kind, width = _WRITTEN[types[name]]
+        start, end = end, end + int(np.prod(tensors[name].shape, dtype=np.int64)) * width
         header[name] = {
-            "dtype": _NAMES[kind],
+            "dtype": kind,
             "shape": list(tensors[name].shape),
             "data_offsets": [start, end],
         }
@@ -220,15 +228,24 @@ def safetensors_chunks(tensors: Mapping[str, np.ndarray], dtype: str = "float32"
     yield len(text).to_bytes(8, "little") + text
     for name in names:
         with np.errstate(over="ignore"):
-            values = np.ascontiguousarray(tensors[name], dtype=kind)
-        if not np.isfinite(values).all():
+            values = np.ascontiguousarray(tensors[name], dtype="<f2" if types[name] == "float16" else "<f4")
+        bits = _bfloat16(values) if types[name] == "bfloat16" else values
+        # Rounding to bfloat16 may carry into the exponent of infinity.
+        if not np.isfinite(values).all() or (bits is not values and (bits & 0x7FFF >= 0x7F80).any()):
             raise FolderError(
                 where=name,
                 found="values that are not finite numbers",
-                expected=f"finite {dtype} weights",
+                expected=f"finite {types[name]} weights",
                 fix="The training diverged, or the weights exceed float16: check them, or store float32.",
             )
-        yield values.tobytes()
+        yield bits.tobytes()
+
+
+def _bfloat16(values: np.ndarray) -> np.ndarray:
+    """The upper halves of float32 numbers, rounded to the nearest, ties to even."""
+    bits = values.view("<u4")
+    rounded: np.ndarray = ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype("<u2")
+    return rounded
 
 
 def torch_state_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:

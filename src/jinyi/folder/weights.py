@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,16 @@ import numpy as np
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, shorten
 from jinyi.folder.jsonfile import read_json
+from jinyi.folder.names import CLASSIFIER as CLASSIFIER
+from jinyi.folder.names import DECODER, POSITIONS, canonical_names
+from jinyi.folder.names import MLM_BIAS as MLM_BIAS
+from jinyi.folder.names import WORDS as WORDS
 from jinyi.folder.tensors import TensorInfo, TensorMap, read_header
+from jinyi.runtime.rotary import TABLE
 
-WORDS = "embeddings.word_embeddings.weight"
-CLASSIFIER = "classifier.weight"
-MLM_BIAS = "cls.predictions.bias"
-DECODER = "cls.predictions.decoder.weight"
 _INDEX = "model.safetensors.index.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "bert_model.ckpt.index", "tf_model.h5")
-# Buffers of old transformers and heads that no task here uses; any other unknown name below is refused.
-_BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
-_PARTS = ("embeddings.", "encoder.", "pooler.dense.", "classifier.", "cls.predictions.")
+PROJECTION = "embeddings_project.weight"
 _OTHER_SOURCE = "config.json and weights do not belong together: take both from one source."
 
 
@@ -31,13 +28,15 @@ def no_weights(root: Path) -> FolderError:
     """Return the error for a folder without safetensors, which names what lies there instead."""
     others = [name for name in _PICKLES if (root / name).exists()]
     if others:
+        model = root.parent if (root.parent / "modules.json").is_file() else root  # not one module alone
         return FolderError(
             where=str(root),
             found=f"weights only as {', '.join(others)}",
             expected="model.safetensors",
-            fix="PyTorch pickles and TensorFlow checkpoints are not supported yet. Take the safetensors "
-            "version of the model, or write it once with transformers: "
-            "AutoModel.from_pretrained(folder).save_pretrained(folder).",
+            fix=f"Convert the model once: jinyi convert {model} NEW_FOLDER (it needs neither PyTorch nor TensorFlow and "
+            "executes nothing from the file). Or take its safetensors version."
+            if others != ["tf_model.h5"]
+            else "Take the safetensors, PyTorch or checkpoint version of the model: Keras files are not read.",
         )
     return FolderError(
         where=str(root),
@@ -83,7 +82,7 @@ def read_weights(root: Path) -> tuple[TensorMap, tuple[str, ...]]:
         tensors; see `drop_decoder`.
 
     Raises:
-        FolderError: there are none, a file is damaged, or they are not of a BERT or MegatronBERT.
+        FolderError: there are none, a file is damaged, or they are not of an architecture of the family.
     """
     stored: dict[str, TensorInfo] = {}
     for file in _files(root):
@@ -94,23 +93,13 @@ def read_weights(root: Path) -> tuple[TensorMap, tuple[str, ...]]:
         raise FolderError(
             where=str(root),
             found=f"tensors named {shorten(sorted(stored)[:3], 120)}",
-            expected="the weights of one BERT or MegatronBERT",
+            expected="the weights of one BERT, MegatronBERT, ALBERT or RoFormer",
             fix="jinyi does not run this kind of model. (The Chinese RoBERTa-wwm and CLUE models are BERT "
             "and do run; a true RoBERTa numbers positions differently.)",
         )
-    parent = prefix.removesuffix("bert.")
-    tensors: dict[str, TensorInfo] = {}
-    ignored: list[str] = []
-    for name, info in stored.items():
-        plain = name.removeprefix(prefix) if name.startswith(prefix) else name.removeprefix(parent)
-        plain = re.sub(r"(LayerNorm|\bln)\.gamma$", r"\1.weight", plain)
-        plain = re.sub(r"(LayerNorm|\bln)\.beta$", r"\1.bias", plain)
-        plain = MLM_BIAS if plain == "cls.predictions.decoder.bias" else plain
-        if plain.startswith(_PARTS) and plain not in _BUFFERS:
-            tensors[plain] = info
-        else:
-            ignored.append(name)
-    return TensorMap(tensors), tuple(sorted(ignored))
+    names = canonical_names(stored, prefix)
+    tensors = {names[name]: info for name, info in stored.items() if name in names}
+    return TensorMap(tensors), tuple(sorted(name for name in stored if name not in names))
 
 
 def drop_decoder(tensors: TensorMap, *, check: bool, root: Path) -> TensorMap:
@@ -139,26 +128,41 @@ def drop_decoder(tensors: TensorMap, *, check: bool, root: Path) -> TensorMap:
 
 
 def fit_config(raw: Mapping[str, Any], tensors: TensorMap) -> tuple[EncoderConfig, tuple[str, ...]]:
-    """Read config.json, with the vocabulary size and the place of the layer norms as the weights have them.
+    """Read config.json, with the vocabulary size and the architecture as the weights have them.
 
     Returns:
         The configuration and notes on what was corrected.
     """
     rows, said = tensors.shape(WORDS)[0], raw.get("vocab_size")
-    config = EncoderConfig.from_dict({**raw, "vocab_size": rows, "pad_token_id": 0})
+    groups = {name.split(".")[2] for name in tensors if name.startswith("encoder.layer.")}
+    albert = PROJECTION in tensors and POSITIONS in tensors
+    seen = {
+        "vocab_size": rows,
+        "pad_token_id": 0,
+        "pre_layer_norm": "encoder.ln.weight" in tensors,
+        "rotary": POSITIONS not in tensors and (TABLE in tensors or raw.get("model_type") == "roformer"),
+        "embedding_size": tensors.shape(WORDS)[1] if PROJECTION in tensors else None,
+        "num_hidden_groups": len(groups) if albert else None,
+    }
+    config = EncoderConfig.from_dict({**raw, **seen})
     note = f"config.json says vocab_size {said}; the weights have {rows} rows, and they count."
-    return replace(config, pre_layer_norm="encoder.ln.weight" in tensors), (note,) if said != rows else ()
+    return config, (note,) if said != rows else ()
 
 
 def encoder_shapes(config: EncoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield name and shape of every tensor of an encoder."""
-    width, inner = config.hidden_size, config.intermediate_size
-    yield WORDS, (config.vocab_size, width)
-    yield "embeddings.position_embeddings.weight", (config.max_position_embeddings, width)
-    yield "embeddings.token_type_embeddings.weight", (config.type_vocab_size, width)
+    width, inner, narrow = config.hidden_size, config.intermediate_size, config.embedding_width
+    yield WORDS, (config.vocab_size, narrow)
+    if not config.rotary:
+        yield POSITIONS, (config.max_position_embeddings, narrow)
+    yield "embeddings.token_type_embeddings.weight", (config.type_vocab_size, narrow)
+    if not config.pre_layer_norm:
+        yield from _with_bias([], ["embeddings.LayerNorm"], narrow)
     linear: list[tuple[str, tuple[int, int]]] = []
-    norms = ["encoder.ln" if config.pre_layer_norm else "embeddings.LayerNorm"]
-    for layer in range(config.num_hidden_layers):
+    if config.projects_embeddings:
+        linear.append(("embeddings_project", (width, narrow)))
+    norms = ["encoder.ln"] if config.pre_layer_norm else []
+    for layer in range(config.stored_layers):
         base = f"encoder.layer.{layer}."
         linear += [(f"{base}attention.self.{part}", (width, width)) for part in ("query", "key", "value")]
         linear.append((f"{base}attention.output.dense", (width, width)))
@@ -172,15 +176,21 @@ def encoder_shapes(config: EncoderConfig) -> Iterator[tuple[str, tuple[int, ...]
 
 
 def head_shapes(config: EncoderConfig, tensors: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield name and shape of every tensor of the heads of which a part is among `tensors`."""
-    width = config.hidden_size
-    if any(name.startswith("pooler.dense.") for name in tensors):
+    """Yield name and shape of every tensor of the heads of which a part is among `tensors`.
+
+    RoFormer's table of positions counts as one: it can be computed where it is not stored.
+    """
+    width, narrow = config.hidden_size, config.embedding_width
+    if config.rotary and TABLE in tensors:
+        yield TABLE, (config.max_position_embeddings, config.head_size)
+    pooled = any(name.startswith("pooler.dense.") for name in tensors)
+    if pooled or (config.rotary and CLASSIFIER in tensors):
         yield from _with_bias([("pooler.dense", (width, width))], [], width)
     if CLASSIFIER in tensors:
         yield from _with_bias([("classifier", (tensors[CLASSIFIER].shape[0], width))], [], width)
     if any(name.startswith("cls.predictions.") for name in tensors):
         transform = "cls.predictions.transform."
-        yield from _with_bias([(f"{transform}dense", (width, width))], [f"{transform}LayerNorm"], width)
+        yield from _with_bias([(f"{transform}dense", (narrow, width))], [f"{transform}LayerNorm"], narrow)
         yield MLM_BIAS, (config.vocab_size,)
 
 
@@ -193,6 +203,17 @@ def _with_bias(
     for name in norms:
         yield f"{name}.weight", (width,)
         yield f"{name}.bias", (width,)
+
+
+def _why_missing(config: EncoderConfig, missing: list[str]) -> str:
+    if POSITIONS in missing and len(missing) == 1:
+        return (
+            "Relative positions (NEZHA) are not computed; a RoFormer is known by encoder.embed_positions.weight "
+            "or by model_type in config.json."
+        )
+    if config.rotary and "embeddings.LayerNorm.weight" in missing:
+        return "RoFormer v2, which has no biases and layer norms, is not computed; take a RoFormer of the first kind."
+    return _OTHER_SOURCE
 
 
 def check_shapes(config: EncoderConfig, tensors: Mapping[str, Any], where: str) -> None:
@@ -213,8 +234,8 @@ def check_shapes(config: EncoderConfig, tensors: Mapping[str, Any], where: str) 
         raise FolderError(
             where=where,
             found=f"weights without {shorten(missing[:3], 160)} ({len(missing)} missing)",
-            expected=f"all of an encoder with {config.num_hidden_layers} layers, as config.json says",
-            fix=_OTHER_SOURCE,
+            expected=f"all of {config.architecture} with {config.num_hidden_layers} layers, as config.json says",
+            fix=_why_missing(config, missing),
         )
     for name, shape in expected.items():
         if tuple(tensors[name].shape) != shape:
@@ -229,6 +250,6 @@ def check_shapes(config: EncoderConfig, tensors: Mapping[str, Any], where: str) 
         raise FolderError(
             where=where,
             found=f"weights with {shorten(extra[:3], 160)} ({len(extra)} too many)",
-            expected=f"a plain BERT with the {config.num_hidden_layers} layers that config.json says",
+            expected=f"{config.architecture} with the {config.num_hidden_layers} layers that config.json says",
             fix=_OTHER_SOURCE,
         )

@@ -17,15 +17,28 @@ from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder.atomic import MANIFEST, StagedFolder
 from jinyi.folder.jsonfile import parse_json
+from jinyi.folder.labels import find_similar
 from jinyi.folder.layout import config_json, model_card, module_files, to_json, tokenizer_files
-from jinyi.folder.model import ARCHITECTURES, FORMAT, RANGES, RECORD, TASKS, Dense, Golden, find_similar
+from jinyi.folder.model import (
+    ARCHITECTURES,
+    FORMAT,
+    RANGES,
+    RECORD,
+    SEGMENT_IDS,
+    TASKS,
+    Dense,
+    Golden,
+)
+from jinyi.folder.names import public_names
 from jinyi.folder.read import read_folder
 from jinyi.folder.tensors import safetensors_chunks
 from jinyi.folder.weights import CLASSIFIER, MLM_BIAS, check_shapes
 from jinyi.runtime import POOLINGS
+from jinyi.runtime.rotary import TABLE, rotary_table
+from jinyi.tokens import Tokenizer
 
 # Entries that folders of other writers can be given.
-_ANY_FOLDER = frozenset({"calibration", "int8", "similar_label"})
+_ANY_FOLDER = frozenset({"calibration", "int8", "similar_label", "segment_ids"})
 
 
 class SerializedTokenizer(Protocol):
@@ -48,6 +61,7 @@ def write_folder(
     dense: Sequence[Dense] = (),
     labels: Sequence[str] = (),
     similar_label: int | str | None = None,
+    segment_ids: str | None = None,
     prompts: Mapping[str, str] | None = None,
     default_prompt_name: str | None = None,
     max_length: int | None = None,
@@ -61,6 +75,7 @@ def write_folder(
     int8: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     results: Sequence[Mapping[str, Any]] = (),
+    conversion: Callable[[Path], Mapping[str, Any]] | None = None,
     card: str | None = None,
     overwrite: bool = False,
 ) -> Path:
@@ -71,15 +86,16 @@ def write_folder(
 
     Args:
         path: folder to create.
-        task: `"embed"`, `"pair"`, `"classes"`, `"topic"`, `"mlm"` or `"encoder"`; decides the architecture
-            named in config.json: `BertModel`, `BertForSequenceClassification` or `BertForMaskedLM` (or
-            MegatronBert...).
+        task: `"embed"`, `"pair"`, `"classes"`, `"topic"`, `"mlm"` or `"encoder"`; decides the class named in
+            config.json: `BertModel`, `BertForSequenceClassification` or `BertForMaskedLM` (or MegatronBert...,
+            Albert..., RoFormer...).
         config: shape of the encoder.
         weights: float arrays by Hugging Face name without the leading `bert.`, as `ModelFolder.weights` gives
             them. A classifier needs `classifier.*` and `pooler.dense.*`, a masked language model
             `cls.predictions.*` (decoder tied). Where an encoder has no pooler, an identity matrix is stored
-            for it, because readers that build one would otherwise start from random numbers and warn.
-        tokenizer: a `tokenizer.json`, a folder with one, or an object with `to_str()`.
+            for it, because readers that build one would otherwise start from random numbers and warn
+            (RoFormer's class has none). They are stored under the names of the architecture's own classes.
+        tokenizer: a `tokenizer.json`, a folder with tokenizer files, or an object with `to_str()`.
         pooling: how vectors are made; required for `"embed"`, optional for the other encoders, never for a
             classifier. `"first_last"` is known to jinyi alone: other readers refuse such a folder.
         normalize: whether vectors are L2-normalised as the last step.
@@ -88,10 +104,12 @@ def write_folder(
         labels: names of a classifier's outputs (one output: what it says, by default `similar`), or the
             default label words of a topic model.
         similar_label: which label of a pair model means similar, if the names do not tell.
+        segment_ids: how a pair model wants the two texts marked: `"pair"` (segments 0 and 1; None says the same) or
+            `"zeros"` (all of segment 0).
         prompts: named prompts.
         default_prompt_name: the prompt used when none is named.
         max_length: longest input in tokens; None takes all positions of the encoder.
-        dtype: `"float32"` or `"float16"`, the stored type. Readers compute in float32 either way.
+        dtype: `"float32"`, `"float16"` or `"bfloat16"`, the stored type. Readers compute in float32 all the same.
         name: name of the model; None takes the folder's.
         summary: one sentence on the model, for the card and for `jinyi models list`.
         licence: SPDX identifier for the card and the record.
@@ -102,6 +120,8 @@ def write_folder(
         int8: what 8-bit arithmetic costs: {"loss": points of the metric, "metric": name, "data": ...}.
         training: recipe, data hashes, versions, seed; kept as it is.
         results: scores with their protocol names; kept as they are.
+        conversion: a function that compares the finished folder with what it was made from, before it is put in
+            place: what it returns is kept, what it raises leaves nothing behind.
         card: text of README.md; None writes a short one.
         overwrite: replace a model folder that is there already.
 
@@ -114,9 +134,11 @@ def write_folder(
         InputError: an unknown task, pooling or dtype.
     """
     _check_choice("task", task, TASKS)
-    _check_choice("dtype", dtype, ("float32", "float16"))
+    _check_choice("dtype", dtype, ("float32", "float16", "bfloat16"))
     if pooling is not None or task == "embed":
         _check_choice("pooling", pooling, POOLINGS)
+    if segment_ids is not None:
+        _check_choice("segment_ids", segment_ids, SEGMENT_IDS)
     if ARCHITECTURES[task] == "ForSequenceClassification" and (pooling or dense):
         raise InputError(
             where="pooling, dense",
@@ -150,7 +172,11 @@ def write_folder(
     with StagedFolder(path, overwrite=overwrite) as stage:
         title = name or stage.target.name
         stage.put("config.json", to_json(config_json(config, task, names)))
-        stage.put("model.safetensors", safetensors_chunks(_public_names(tensors), dtype))
+        public = public_names(config, tensors)
+        stage.put(
+            "model.safetensors",
+            safetensors_chunks({public[key]: array for key, array in tensors.items()}, dtype),
+        )
         for file, text in tokenizer_files(backend, length).items():
             stage.put(file, text)
         if pooling is not None:
@@ -180,6 +206,7 @@ def write_folder(
             "normalize": normalize,
             "labels": list(names),
             "similar_label": similar_label,
+            "segment_ids": segment_ids,
             "prompts": dict(prompts or {}),
             "default_prompt_name": default_prompt_name,
             "max_length": length,
@@ -188,12 +215,18 @@ def write_folder(
             "int8": int8,
             "training": training,
             "results": list(results),
+            "conversion": None,
         }
         stage.put("README.md", card or model_card(record, config))
         stage.put(RECORD, to_json(record))
         read_folder(stage.path)
+        late: dict[str, Any] = {}
+        if conversion is not None:
+            late["conversion"] = dict(conversion(stage.path))
         if callable(golden):
-            stage.replace(RECORD, to_json(record | {"golden": golden(stage.path).to_dict()}))
+            late["golden"] = golden(stage.path).to_dict()
+        if late:
+            stage.replace(RECORD, to_json(record | late))
             read_folder(stage.path)
     return stage.target
 
@@ -290,7 +323,7 @@ def _complete(
     """Keep what the architecture has, add an identity pooler where it needs one, check the shapes."""
     architecture = ARCHITECTURES[task]
     dropped = {
-        "Model": ("classifier.", "cls."),
+        "Model": ("classifier.", "cls.", *(["pooler."] if config.rotary else [])),
         "ForSequenceClassification": ("cls.",),
         "ForMaskedLM": ("classifier.", "pooler."),
     }[architecture]
@@ -304,18 +337,13 @@ def _complete(
             expected=f"the head of a model for the task {task!r}",
             fix="Pass the head's weights too, or write the folder for another task.",
         )
-    if architecture == "Model" and "pooler.dense.weight" not in tensors:
+    if config.rotary and TABLE not in tensors:
+        tensors[TABLE] = rotary_table(config)
+    if architecture == "Model" and not config.rotary and "pooler.dense.weight" not in tensors:
         tensors["pooler.dense.weight"] = np.eye(config.hidden_size, dtype=np.float32)
         tensors["pooler.dense.bias"] = np.zeros(config.hidden_size, dtype=np.float32)
     check_shapes(config, tensors, "weights")
     return tensors
-
-
-def _public_names(tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    return {
-        name if name.startswith(("cls.", "classifier.")) else f"bert.{name}": array
-        for name, array in tensors.items()
-    }
 
 
 def _output_names(labels: Sequence[str], outputs: int, task: str, where: str) -> tuple[str, ...]:
@@ -337,7 +365,8 @@ def _output_names(labels: Sequence[str], outputs: int, task: str, where: str) ->
 def _tokenizer_json(tokenizer: str | os.PathLike[str] | SerializedTokenizer) -> dict[str, Any]:
     if isinstance(tokenizer, (str, os.PathLike)):
         file = Path(os.path.expanduser(tokenizer))
-        file = file / "tokenizer.json" if file.is_dir() else file
+        if file.is_dir():
+            return _tokenizer_json(Tokenizer.from_folder(file))
         if not file.is_file():
             raise FolderError(
                 where=str(file),

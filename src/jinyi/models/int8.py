@@ -27,7 +27,7 @@ def measure(path: str | os.PathLike[str], inputs: Sequence[str] | Sequence[tuple
     folder = read_folder(path)
     tokenizer = Tokenizer.from_folder(folder.tokenizer_file.parent, max_length=folder.max_length)
     if inputs and not isinstance(inputs[0], str):
-        encoded = tokenizer.encode_pairs(inputs, truncate="report")
+        encoded = tokenizer.encode_pairs(inputs, truncate="report", segment_ids=folder.segment_ids)
     else:
         encoded = tokenizer.encode([str(text) for text in inputs], truncate="report")
     return measure_ranges(folder.config, folder.weights(), make_batches(encoded, pad_id=tokenizer.pad_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from jinyi.arguments import whole_number
 from jinyi.errors import InputError, shorten
 from jinyi.folder import RECORD, Golden
+from jinyi.folder.model import SEGMENT_IDS
 from jinyi.models.calibration import PairCalibration
 from jinyi.models.common import (
     FloatArray,
@@ -52,6 +54,7 @@ class PairScorer:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._similar = source.folder.similar
+        self._segment_ids = _segment_habit(source)
         self._calibration, self._points = _calibration(source, self._similar)
         self._engine = source.engine(Head("classes"))
         check_golden(source, self._engine, self._golden_scores, "scores")
@@ -74,15 +77,20 @@ class PairScorer:
         threads: int | None = None,
         device: str = "cpu",
         similar_label: int | str | None = None,
+        segment_ids: SegmentIds | None = None,
     ) -> PairScorer:
         """Open a model.
 
         Args:
             model: None for the shipped one, a name (`jinyi models list`) or a folder; one or two outputs as a rule.
-            precision: "float32", "bfloat16", "int8", or "auto" for float32.
+            precision: "float32", "bfloat16", "int8", "int8-weights", "int8-dynamic", or "auto" for float32
+                (docs/large-models.md says what each of them is).
             threads: processor threads; None takes the cores really available.
             device: "cpu" or "cuda" (extra `train`).
             similar_label: index or name of the output that means similar, where the folder's labels do not tell.
+            segment_ids: "pair" marks the second text by segment 1, "zeros" gives all tokens segment 0, as a model
+                trained without them needs it; None does what the folder or the registry says, and "pair" where they
+                say nothing. A calibration of the folder is left out where this says otherwise than the folder.
 
         Raises:
             ModelNotFoundError: no such model on this disk.
@@ -98,6 +106,7 @@ class PairScorer:
                 precision=precision,
                 threads=threads,
                 device=device,
+                segment_ids=segment_ids,
             )
         )
 
@@ -115,6 +124,11 @@ class PairScorer:
         """Return what runs where: device, precision, threads, streams and why."""
         return self._engine.info()
 
+    def fingerprint(self) -> str:
+        """Return a hash that tells scorers apart: by tokenizer, weights, output and segments."""
+        state = f"{self._source.fingerprint()} {self._similar} {self._segment_ids}"
+        return hashlib.sha256(state.encode()).hexdigest()
+
     def predict(
         self,
         pairs: Any,
@@ -122,7 +136,7 @@ class PairScorer:
         symmetric: bool = True,
         raw_scores: bool = False,
         calibrated: bool = True,
-        segment_ids: SegmentIds = "pair",
+        segment_ids: SegmentIds | None = None,
         truncate: str = "warn",
         show_progress: bool | None = None,
         return_report: bool = False,
@@ -137,8 +151,8 @@ class PairScorer:
             raw_scores: return the model's own logits, never calibrated, in place of P.
             calibrated: put logits through the folder's calibration, if it has one; False gives the sigmoid of the
                 model's own.
-            segment_ids: "pair" marks the second text by segment 1, as the models were trained; "zeros" gives all
-                tokens segment 0, as ModelScope's pipeline does for one-string pairs.
+            segment_ids: "pair" marks the second text by segment 1, "zeros" gives all tokens segment 0, as
+                ModelScope's pipeline does for one-string pairs; None does as the model was loaded (`segment_ids`).
             truncate: what happens to pairs longer than `max_length`: "warn" cuts the longer side first and gives
                 one TruncationWarning with the count, "error" refuses them. There are no windows: a part of one text
                 against a part of the other answers another question.
@@ -198,7 +212,7 @@ class PairScorer:
         question = check_text(query, "query")
         texts = as_list(documents, "documents") if not isinstance(documents, str) else [documents]
         pairs = [(question, check_text(text, f"document {row}")) for row, text in enumerate(texts)]
-        logits, report = self._logits(pairs, True, "pair", truncate, show_progress, size)
+        logits, report = self._logits(pairs, True, None, truncate, show_progress, size)
         warn_cut(report, truncate, self.max_length, windows=False)
         scores = self.probabilities(logits, calibrated)
         order = np.argsort(-logits, kind="stable")[:top_k]
@@ -259,6 +273,11 @@ class PairScorer:
         return self._points.best_f1() if recall is None else self._points.at_recall(recall)
 
     @property
+    def segment_ids(self) -> str:
+        """How the two texts of a pair are marked: "pair" or "zeros"; see `load`."""
+        return self._segment_ids
+
+    @property
     def similar(self) -> int:
         """Index of the model's output that means similar."""
         return self._similar
@@ -276,24 +295,26 @@ class PairScorer:
 
     def _golden_scores(self, golden: Golden) -> FloatArray:
         pairs = [(str(pair[0]), str(pair[1])) for pair in golden.inputs]
-        return sigmoid(self._logits(pairs, False, "pair", "warn", False)[0])
+        # What they were computed with is the folder's own habit, whatever this scorer was asked for.
+        return sigmoid(self._logits(pairs, False, self._source.folder.segment_ids, "warn", False)[0])
 
     def _logits(
         self,
         pairs: list[tuple[str, str]],
         symmetric: bool,
-        segment_ids: SegmentIds,
+        segment_ids: str | None,
         truncate: str,
         show_progress: bool | None,
         most_rows: int | None = None,
     ) -> tuple[FloatArray, TruncationReport]:
         check_truncate(truncate, windows=False)
         tokenizer = self._source.tokenizer
+        segments = segment_ids or self._segment_ids
 
         def compute(part: list[tuple[str, str]]) -> tuple[FloatArray, TruncationReport]:
             both = part + [(b, a) for a, b in part] if symmetric else part
             encoded = tokenizer.encode_pairs(
-                both, max_length=self.max_length, truncate="report", segment_ids=segment_ids
+                both, max_length=self.max_length, truncate="report", segment_ids=segments
             )
             logits = self._similar_logit(run_rows(self._engine, encoded, tokenizer.pad_id, most_rows))
             report = encoded.report
@@ -325,11 +346,27 @@ class PairScorer:
 
 
 def _calibration(source: Source, similar: int) -> tuple[PairCalibration | None, OperatingPoints | None]:
-    """Read the folder's calibration; it says nothing about another output than the one it was fitted for."""
+    """Read the folder's calibration; it says nothing about another output or other segments than it was fitted for."""
     saved, where = source.folder.record.get("calibration"), str(source.folder.path / RECORD)
-    if not saved or saved.get("output", similar) != similar:
+    other_segments = source.segment_ids not in (None, source.folder.segment_ids)
+    if not saved or saved.get("output", similar) != similar or other_segments:
         return None, None
     return PairCalibration.from_dict(saved, where), OperatingPoints.from_dict(saved.get("thresholds"), where)
+
+
+def _segment_habit(source: Source) -> str:
+    """Return how pairs are marked: as asked for, else as the folder says."""
+    asked, segments = source.segment_ids, source.folder.config.type_vocab_size
+    known = SEGMENT_IDS if segments > 1 else ("zeros",)
+    if asked is not None and asked not in known:
+        raise InputError(
+            found=shorten(asked),
+            expected=" or ".join(map(repr, known))
+            + (", for the weights know one segment alone" if segments == 1 else ""),
+            fix="Choose one, or leave it out.",
+            where="segment_ids",
+        )
+    return asked or source.folder.segment_ids
 
 
 def sigmoid(logits: npt.NDArray[Any]) -> FloatArray:

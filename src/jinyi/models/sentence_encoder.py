@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -93,7 +94,8 @@ class SentenceEncoder:
 
         Args:
             model: None for the shipped one, a name (`jinyi models list`) or a folder.
-            precision: "float32", "bfloat16", "int8", or "auto" for float32.
+            precision: "float32", "bfloat16", "int8", "int8-weights", "int8-dynamic", or "auto" for float32
+                (docs/large-models.md says what each of them is).
             threads: processor threads; None takes the cores really available.
             device: "cpu" or "cuda" (extra `train`).
             pooling: "cls", "mean", "max" or "first_last", for folders that do not state it.
@@ -129,6 +131,14 @@ class SentenceEncoder:
     def info(self) -> dict[str, Any]:
         """Return what runs where: device, precision, threads, streams and why."""
         return self._engine.info()
+
+    def fingerprint(self) -> str:
+        """Return a hash that tells encoders apart: by tokenizer, weights, pooling and dense layers."""
+        source = self._source
+        digest = hashlib.sha256(f"{source.fingerprint()} {source.folder.pooling}".encode())
+        for part in (part for layer in self._dense for part in layer if part is not None):
+            digest.update(np.ascontiguousarray(part, np.float32).tobytes())
+        return digest.hexdigest()
 
     @overload
     def encode(

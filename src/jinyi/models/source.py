@@ -18,7 +18,7 @@ import numpy.typing as npt
 from jinyi.batches import Batch
 from jinyi.errors import FolderError, InputError, ModelNotFoundError
 from jinyi.folder import ModelFolder, read_folder
-from jinyi.registry import default_model, find_model
+from jinyi.registry import default_model, facts_of, find_model
 from jinyi.runtime import Engine, Head, Output, open_engine
 from jinyi.tokens import Tokenizer
 
@@ -38,6 +38,8 @@ class Source:
     precision: str = "auto"
     threads: int | None = None
     device: str = "cpu"
+    segment_ids: str | None = None
+    """How pairs are marked in place of the folder's own habit; None: as the folder says."""
     name: str | None = None
     """The name it was found by, for a pickle; None where it was given by its path."""
 
@@ -53,6 +55,7 @@ class Source:
         precision: str = "auto",
         threads: int | None = None,
         device: str = "cpu",
+        segment_ids: str | None = None,
     ) -> Source:
         """Find and open a model: None is the shipped model for `task`, else a name or a folder.
 
@@ -65,11 +68,13 @@ class Source:
         by_path = found == Path(os.path.expanduser(given))
         # Absolute: the working directory may be another one when weights or a pickle are read.
         path = Path(os.path.abspath(found))
-        folder = read_folder(path, task=as_task, pooling=pooling, similar_label=similar_label)
+        facts = None if by_path else facts_of(os.fspath(given))
+        folder = read_folder(path, task=as_task, pooling=pooling, similar_label=similar_label, facts=facts)
         tokenizer = Tokenizer.from_folder(
             folder.tokenizer_file.parent, max_length=folder.config.max_position_embeddings
         )
-        return cls(folder, tokenizer, precision, threads, device, None if by_path else os.fspath(given))
+        name = None if by_path else os.fspath(given)
+        return cls(folder, tokenizer, precision, threads, device, segment_ids, name)
 
     def engine(self, head: Head) -> Engine:
         """Build an engine with this head.
@@ -111,7 +116,8 @@ class Source:
 
         Biases and layer norms change in every training; reading them takes milliseconds for any size of model.
         """
-        tokenizer = "\n".join([str(self.tokenizer.lowercase), *self.tokenizer.vocab])
+        reading = [str(self.tokenizer.lowercase), *(["words"] if self.tokenizer.words else [])]
+        tokenizer = "\n".join([*reading, *self.tokenizer.vocab])
         digest = hashlib.sha256(tokenizer.encode("utf-8"))
         weights = self.folder.weights()
         for name in sorted(weights):
@@ -128,6 +134,7 @@ class Source:
             "precision": self.precision,
             "threads": self.threads,
             "device": self.device,
+            "segment_ids": self.segment_ids,
         }
         return _open_again, (self.name or str(folder.path), options, self.fingerprint())
 

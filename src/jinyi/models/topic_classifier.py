@@ -67,7 +67,7 @@ class TopicClassifier:
         calibrate: zero-shot: subtract each label's score on a text without content (contextual calibration, Zhao et
             al. 2021), which removes the preference for frequent words. It changes labels and needs no labelled texts;
             the temperature that `jinyi calibrate` fits changes probabilities alone.
-        precision: "float32", "bfloat16", "int8", or "auto" for float32.
+        precision: "float32", "bfloat16", "int8", "int8-weights", "int8-dynamic", or "auto" for float32.
         threads: processor threads; None takes the cores really available.
         device: "cpu" or "cuda" (extra `train`).
 

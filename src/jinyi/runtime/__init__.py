@@ -19,7 +19,7 @@ Output = FloatArray | tuple[FloatArray, FloatArray]
 
 KINDS = ("vector", "tokens", "classes", "mlm")
 POOLINGS = ("cls", "mean", "first_last", "max")
-PRECISIONS = ("auto", "float32", "bfloat16", "int8")
+PRECISIONS = ("auto", "float32", "bfloat16", "int8", "int8-weights", "int8-dynamic")
 DEVICES = ("cpu", "cuda")
 
 
@@ -96,8 +96,10 @@ def open_engine(
         config: sizes of the encoder.
         weights: arrays by their Hugging Face names without the leading "bert."; any float type.
         head: what to compute from the hidden states.
-        precision: "float32"; "bfloat16" where the processor has it; "int8"; "auto" for the fastest that
-            keeps the promise of the same vector within 1e-5 whatever the batch: float32.
+        precision: "float32"; "bfloat16" where the processor has it; "int8"; "int8-weights" for the matrices of the
+            layers in 8 bits and everything else in float32; "int8-dynamic" for these, and activations that are rounded
+            to 8 bits as they come, in groups of 32; "auto" for the fastest that keeps the promise of the same vector
+            within 1e-5 whatever the batch: float32.
         threads: processor threads; None takes the cores really available (see `jinyi.runtime.cores`).
         device: "cpu" or "cuda" (needs the extra `train`).
         ranges: ranges of activations for "int8", from `jinyi.runtime.int8.measure_ranges`.

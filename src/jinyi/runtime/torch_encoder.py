@@ -1,7 +1,8 @@
 """The encoder in PyTorch: for training, and for prediction on CUDA.
 
-One module for BERT (post-layer-norm, Devlin et al. 2018) and MegatronBERT (pre-layer-norm, Shoeybi et al. 2019) with
-the parameter names of Hugging Face's classes, so that `state_dict()` goes to disk and back without renaming.
+One module for BERT (post-layer-norm, Devlin et al. 2018), MegatronBERT (pre-layer-norm, Shoeybi et al. 2019), ALBERT
+(shared layers, narrow embeddings, Lan et al. 2020) and RoFormer (rotary positions, Su et al. 2021), with the parameter
+names of `jinyi.folder.names`, so that `state_dict()` goes to a folder and back without renaming.
 The MLM head sees masked positions only.
 """
 
@@ -18,6 +19,7 @@ from jinyi.runtime.torch_attention import attend as attend
 from jinyi.runtime.torch_attention import attend_packed
 from jinyi.runtime.torch_dropout import add_dropped, dropout
 from jinyi.runtime.torch_packing import Packing, collect, pays, spread
+from jinyi.runtime.torch_rotary import Angles, PositionTable, turn
 
 if TYPE_CHECKING:
     from jinyi.config import EncoderConfig
@@ -25,33 +27,38 @@ if TYPE_CHECKING:
 _ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 
-def _norm(config: EncoderConfig) -> nn.LayerNorm:
-    return nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+def _norm(config: EncoderConfig, width: int | None = None) -> nn.LayerNorm:
+    return nn.LayerNorm(width or config.hidden_size, eps=config.layer_norm_eps)
 
 
-def _activate(x: Tensor, name: str) -> Tensor:
-    return F.relu(x) if name == "relu" else F.gelu(x, approximate=_ACTIVATIONS[name])
+def activate(x: Tensor, name: str) -> Tensor:
+    """The activation function of that name in `EncoderConfig`, or "tanh"."""
+    if name in ("relu", "tanh"):
+        return F.relu(x) if name == "relu" else torch.tanh(x)
+    return F.gelu(x, approximate=_ACTIVATIONS[name])
 
 
 class _Embeddings(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.LayerNorm = nn.Identity() if config.pre_layer_norm else _norm(config)
+        width = config.embedding_width
+        self.word_embeddings = nn.Embedding(config.vocab_size, width)
+        if not config.rotary:
+            self.position_embeddings = nn.Embedding(config.max_position_embeddings, width)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, width)
+        self.LayerNorm = nn.Identity() if config.pre_layer_norm else _norm(config, width)
+        self.rotary = config.rotary
         self.dropout = config.hidden_dropout_prob
 
     def forward(self, ids: Tensor, segments: Tensor | None, places: Tensor | None) -> Tensor:
-        positions = (
-            self.position_embeddings.weight[: ids.shape[1]]
-            if places is None
-            else self.position_embeddings(places)
-        )
         types = (
             self.token_type_embeddings.weight[0] if segments is None else self.token_type_embeddings(segments)
         )
-        x: Tensor = self.LayerNorm(self.word_embeddings(ids) + positions + types)
+        x: Tensor = self.word_embeddings(ids)
+        if not self.rotary:
+            table = self.position_embeddings
+            x = x + (table.weight[: ids.shape[1]] if places is None else table(places))
+        x = self.LayerNorm(x + types)
         return dropout(x, self.dropout) if self.training else x
 
 
@@ -83,8 +90,9 @@ class _Attention(nn.Module):
         self.output = _Output(config, config.hidden_size)
         self.heads = config.num_attention_heads
         self.dropout = config.attention_probs_dropout_prob
+        self.turns_values = config.rotary_value
 
-    def forward(self, x: Tensor, mask: Tensor | Packing | None, first: bool) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | Packing | None, angles: Angles | None, first: bool) -> Tensor:
         """Mix the values of [B, L, width], or of packed [T, width]; with `first` for the rows' first tokens only."""
         width, own = x.shape[-1], self.self
         rate = self.dropout if self.training else 0.0
@@ -95,6 +103,12 @@ class _Attention(nn.Module):
         else:
             weight, bias = torch.cat((own.query.weight, *sides[0])), torch.cat((own.query.bias, *sides[1]))
             query, key_value = torch.split(F.linear(x, weight, bias), [width, 2 * width], -1)
+        if angles is not None:
+            own_angles = Angles(*(first_tokens(part, mask) for part in angles)) if first else angles
+            query = turn(query, own_angles, self.heads)
+            key, value = key_value.chunk(2, -1)
+            value = turn(value, angles, self.heads) if self.turns_values else value
+            key_value = torch.cat((turn(key, angles, self.heads), value), -1)
         if isinstance(mask, Packing):
             return attend_packed(query, key_value, mask, self.heads, rate)
         if first and mask is not None:
@@ -127,10 +141,10 @@ class _Layer(nn.Module):
         self.dropout = config.hidden_dropout_prob
         self.activation = config.hidden_act
 
-    def forward(self, x: Tensor, mask: Tensor | Packing | None, first: bool) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | Packing | None, angles: Angles | None, first: bool) -> Tensor:
         attention = self.attention
         inner = attention.ln(x) if self.pre_layer_norm else x
-        mixed = attention.output.dense(attention(inner, mask, first))
+        mixed = attention.output.dense(attention(inner, mask, angles, first))
         x = self._add(first_tokens(x, mask) if first else x, mixed)
         if self.pre_layer_norm:
             return self._add(x, self.output.dense(self._inner(self.ln(x))))
@@ -139,7 +153,7 @@ class _Layer(nn.Module):
         return normed
 
     def _inner(self, x: Tensor) -> Tensor:
-        return _activate(self.intermediate.dense(x), self.activation)
+        return activate(self.intermediate.dense(x), self.activation)
 
     def _add(self, x: Tensor, branch: Tensor) -> Tensor:
         return add_dropped(x, branch, self.dropout) if self.training else x + branch
@@ -148,16 +162,18 @@ class _Layer(nn.Module):
 class _Stack(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
+        self.layer = nn.ModuleList(_Layer(config) for _ in range(config.stored_layers))
+        if config.rotary:
+            self.embed_positions = PositionTable(config)
         if config.pre_layer_norm:
             self.ln = _norm(config)
 
 
 class TorchEncoder(nn.Module):
-    """BERT or MegatronBERT encoder.
+    """Encoder of any architecture of `EncoderConfig`.
 
     Args:
-        config: shape; `config.pre_layer_norm` chooses MegatronBERT.
+        config: shape and architecture.
 
     Weights start as in BERT: normal with standard deviation 0.02, biases 0, layer norms 1.
 
@@ -171,6 +187,8 @@ class TorchEncoder(nn.Module):
         self.config = config
         self.checkpointing = False
         self.embeddings = _Embeddings(config)
+        if config.projects_embeddings:
+            self.embeddings_project = nn.Linear(config.embedding_width, config.hidden_size)
         self.encoder = _Stack(config)
         self.apply(initialize)
 
@@ -207,20 +225,38 @@ class TorchEncoder(nn.Module):
             if places is None and pays(lengths, ids.shape[1]):
                 return self._packed(ids, lengths, segments, first)
             mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[:, None, None, :]
-        return self._layers(self.embeddings(ids, segments, places), mask, first)
+        return self._layers(self._embed(ids, segments, places), mask, self._angles(ids, places), first)
 
     def _packed(self, ids: Tensor, lengths: Tensor, segments: Tensor | None, first: bool) -> list[Tensor]:
         packing = Packing(lengths, ids.shape[1])
         kinds = None if segments is None else segments.flatten()[packing.places]
-        x = self.embeddings(ids.flatten()[packing.places], kinds, packing.columns)
-        states = self._layers(x, packing, first)
+        x = self._embed(ids.flatten()[packing.places], kinds, packing.columns)
+        states = self._layers(x, packing, self._angles(ids, packing.columns), first)
         last = [states.pop()[packing.order, None]] if first else []
         return [spread(x, packing.places, ids.numel()).view(*ids.shape, -1) for x in states] + last
 
-    def _layers(self, x: Tensor, mask: Tensor | Packing | None, first: bool) -> list[Tensor]:
-        states = [x]
-        for layer in self.encoder.layer:
-            arguments = (states[-1], mask, first and len(states) == len(self.encoder.layer))
+    def _embed(self, ids: Tensor, segments: Tensor | None, places: Tensor | None) -> Tensor:
+        x: Tensor = self.embeddings(ids, segments, places)
+        if self.config.projects_embeddings:
+            # Under autocast the sum over the layers stays in float32, as it does without a projection.
+            x = self.embeddings_project(x).to(x.dtype)
+        return x
+
+    def _angles(self, ids: Tensor, places: Tensor | None) -> Angles | None:
+        if not self.config.rotary:
+            return None
+        if places is None:
+            places = torch.arange(ids.shape[1], device=ids.device)[None]
+        angles: Angles = self.encoder.embed_positions(places)
+        return angles
+
+    def _layers(
+        self, x: Tensor, mask: Tensor | Packing | None, angles: Angles | None, first: bool
+    ) -> list[Tensor]:
+        states, count = [x], self.config.num_hidden_layers
+        for number in range(count):
+            layer = self.encoder.layer[self.config.weights_of(number)]
+            arguments = (states[-1], mask, angles, first and number == count - 1)
             if self.checkpointing and self.training:
                 states.append(checkpoint(layer, *arguments, use_reentrant=False))
             else:
@@ -233,12 +269,12 @@ class TorchEncoder(nn.Module):
 class _Transform(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.LayerNorm = _norm(config)
+        self.dense = nn.Linear(config.hidden_size, config.embedding_width)
+        self.LayerNorm = _norm(config, config.embedding_width)
         self.activation = config.hidden_act
 
     def forward(self, x: Tensor) -> Tensor:
-        normed: Tensor = self.LayerNorm(_activate(self.dense(x), self.activation))
+        normed: Tensor = self.LayerNorm(activate(self.dense(x), self.activation))
         return normed
 
 
@@ -259,7 +295,7 @@ class MlmHead(nn.Module):
 
         Args:
             states: hidden states of masked positions [n, hidden].
-            word_embeddings: the embedding matrix [V, hidden].
+            word_embeddings: the embedding matrix [V, embedding width].
             rows: vocabulary ids to score [k]; None for all.
 
         Returns:

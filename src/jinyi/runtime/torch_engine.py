@@ -13,13 +13,14 @@ from jinyi.config import EncoderConfig
 from jinyi.errors import InputError, MissingExtraError
 from jinyi.runtime import Head, Output
 from jinyi.runtime.checks import check_batch, check_finite, checked_weight
+from jinyi.runtime.rotary import with_rotary_table
 
 try:
     import torch
     from torch import Tensor
     from torch.nn import functional as F
 
-    from jinyi.runtime.torch_encoder import MlmHead, TorchEncoder
+    from jinyi.runtime.torch_encoder import MlmHead, TorchEncoder, activate
 except ImportError as error:
     raise MissingExtraError(
         found="no PyTorch",
@@ -65,6 +66,7 @@ class TorchEngine:
         self._config, self._head = config, head
         self._device = torch.device(device)
         self._dtype = _DTYPES[self.precision]
+        weights = with_rotary_table(config, weights)
         with torch.device("meta"):
             self._encoder = TorchEncoder(config)
             self._mlm = MlmHead(config) if head.kind == "mlm" else None
@@ -122,7 +124,7 @@ class TorchEngine:
         if head.kind == "classes":
             vector = last[:, 0]
             for weight, bias in self._dense[:-1]:
-                vector = torch.tanh(F.linear(vector, weight, bias))
+                vector = activate(F.linear(vector, weight, bias), self._config.pooler_activation)
             return [F.linear(vector, *self._dense[-1])]
         return [self._vector(states[1], last, lengths)]
 

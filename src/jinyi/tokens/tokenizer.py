@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer as Backend
-from tokenizers import models
+from tokenizers import models, normalizers
 
 from jinyi.arguments import whole_number
 from jinyi.errors import FolderError, InputError, shorten
@@ -29,7 +29,8 @@ from jinyi.tokens.cut import (
     windows_of,
 )
 from jinyi.tokens.inputs import as_list, bad_row, blocks, check_pair
-from jinyi.tokens.read import read_settings, read_tokenizer_json, read_vocab
+from jinyi.tokens.read import FolderTokenizer, lowercase_of, not_wordpiece, read_tokenizer_json, read_vocab
+from jinyi.tokens.words import WordSplitter, WordTable, cuts_words, with_splitter
 from jinyi.wordpiece import TableTokenizer, is_context_free
 
 DEFAULT_MAX_LENGTH = 512
@@ -69,18 +70,19 @@ class Tokenizer:
         backend: the tokenizer as the library `tokenizers` reads it; its truncation and padding are switched
             off.
         max_length: most tokens the model reads, [CLS] and [SEP] included.
+        words: whether the text is cut into words by jieba, as RoFormer's tokenizer does: its normaliser leaves
+            Chinese characters together; None decides by content (`jinyi.tokens.words.cuts_words`).
 
     Raises:
         FolderError: it has no WordPiece model or lacks a control token.
+        MissingExtraError: it cuts words and rjieba is not installed.
     """
 
-    def __init__(self, backend: Backend, *, max_length: int = DEFAULT_MAX_LENGTH) -> None:
+    def __init__(
+        self, backend: Backend, *, max_length: int = DEFAULT_MAX_LENGTH, words: bool | None = None
+    ) -> None:
         if not isinstance(backend.model, models.WordPiece):
-            raise FolderError(
-                found=f"a tokenizer of type {type(backend.model).__name__}",
-                expected="WordPiece, the tokenizer of BERT models",
-                fix="jinyi runs BERT models; this folder holds another kind.",
-            )
+            raise not_wordpiece(type(backend.model).__name__, "")
         self._ids = backend.get_vocab(with_added_tokens=True)
         missing = [token for token in CONTROL_TOKENS if token not in self._ids]
         if missing:
@@ -89,6 +91,14 @@ class Tokenizer:
                 expected=f"the control tokens {' '.join(CONTROL_TOKENS)}",
                 fix="Take the tokenizer files of this very model.",
             )
+        content = cuts_words(_normalizer_state(backend), self._ids)
+        self.words = content if words is None else words
+        if content and not self.words:
+            backend.normalizer = normalizers.Sequence([backend.normalizer])  # so that its file tells, too
+        if self.words:
+            splitter = WordSplitter(backend.get_vocab(with_added_tokens=False))
+            backend = with_splitter(backend, splitter)
+            self._words = WordTable(backend, splitter)
         # Files of published models may carry both, and then cut or fill up without a word.
         backend.no_truncation()
         backend.no_padding()
@@ -98,11 +108,12 @@ class Tokenizer:
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
             self._ids[t] for t in CONTROL_TOKENS
         )
-        self._table = TableTokenizer(backend) if is_context_free(backend) else None
+        context_free = not self.words and is_context_free(backend)
+        self._table = TableTokenizer(backend) if context_free else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The library forgets `encode_special_tokens` when it is pickled; opening it again sets it.
-        return (_reopen, (self.backend.to_str(), self.max_length))
+        return (_reopen, (self._file().to_str(), self.max_length))
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], *, max_length: int | None = None) -> Tokenizer:
@@ -116,40 +127,12 @@ class Tokenizer:
             FolderError: no such files, unreadable ones, or `tokenizer.json` and `tokenizer_config.json` that
                 disagree on lower-casing: then transformers 4 and 5 give different ids, and neither is a safe
                 guess.
+            MissingExtraError: the vocabulary holds words and rjieba is not installed.
         """
-        folder = Path(folder)
-        settings = read_settings(folder / "tokenizer_config.json")
-        if max_length is None:
-            # Tokenizers without a limit state a number like 1e30.
-            stated = settings.get("model_max_length")
-            usable = isinstance(stated, int | float) and 3 <= stated <= 1 << 20
-            max_length = int(stated or 0) if usable else DEFAULT_MAX_LENGTH
-        if (folder / "tokenizer.json").is_file():
-            tokenizer = cls.from_file(folder / "tokenizer.json", max_length=max_length)
-            lowercase, stated_lowercase = tokenizer.lowercase, settings.get("do_lower_case")
-            if None not in (lowercase, stated_lowercase) and lowercase != stated_lowercase:
-                raise FolderError(
-                    found=f"lowercase {lowercase} in tokenizer.json, do_lower_case {stated_lowercase} in "
-                    "tokenizer_config.json",
-                    expected="the same in both",
-                    fix="Correct the wrong one: does vocab.txt hold capital letters?",
-                    where=str(folder),
-                )
-            return tokenizer
-        if (folder / "vocab.txt").is_file():
-            return cls.from_vocab(
-                folder / "vocab.txt",
-                lowercase=bool(settings.get("do_lower_case", True)),
-                strip_accents=settings.get("strip_accents"),
-                han_alone=bool(settings.get("tokenize_chinese_chars", True)),
-                max_length=max_length,
-            )
-        raise FolderError(
-            found="no tokenizer.json and no vocab.txt" if folder.is_dir() else "no such folder",
-            expected="one of these files",
-            fix="Copy the tokenizer files from where the model comes from.",
-            where=str(folder),
-        )
+        files = FolderTokenizer(Path(folder))
+        backend = files.backend()
+        length = max_length or files.max_length or DEFAULT_MAX_LENGTH
+        return cls(backend, max_length=length, words=files.words)
 
     @classmethod
     def from_file(cls, file: str | os.PathLike[str], *, max_length: int = DEFAULT_MAX_LENGTH) -> Tokenizer:
@@ -189,7 +172,10 @@ class Tokenizer:
 
     def to_str(self) -> str:
         """Return the text of `tokenizer.json`."""
-        return self.backend.to_str(pretty=True)
+        return self._file().to_str(pretty=True)
+
+    def _file(self) -> Backend:
+        return with_splitter(self.backend, None) if self.words else self.backend
 
     @property
     def vocab_size(self) -> int:
@@ -207,10 +193,7 @@ class Tokenizer:
     @property
     def lowercase(self) -> bool | None:
         """Whether text is lower-cased, or None where the normaliser is not BERT's."""
-        normalizer = self.backend.normalizer
-        state = {} if normalizer is None else json.loads(normalizer.__getstate__())
-        steps = [state, *state.get("normalizers", ())]
-        return next((bool(step["lowercase"]) for step in steps if step.get("type") == "BertNormalizer"), None)
+        return lowercase_of(_normalizer_state(self.backend))
 
     def ids_of_word(self, word: str) -> list[int]:
         """Return the ids of a text without [CLS] and [SEP], such as a label word; [] for a blank one."""
@@ -278,7 +261,7 @@ class Tokenizer:
         *,
         max_length: int | None = None,
         truncate: Literal["error", "warn", "report"] = "warn",
-        segment_ids: Literal["pair", "zeros"] = "pair",
+        segment_ids: str = "pair",
     ) -> Encoded:
         """Encode pairs as [CLS] first [SEP] second [SEP].
 
@@ -409,6 +392,9 @@ class Tokenizer:
                 codes = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
             except (TypeError, UnicodeEncodeError):
                 raise bad_row(texts, where) from None
+            if self.words:
+                rows += map(self._words, part)
+                continue
             if self._table is None:
                 rows += [row.ids for row in self.backend.encode_batch_fast(part, add_special_tokens=False)]
                 continue
@@ -428,3 +414,7 @@ class Tokenizer:
 
 def _reopen(text: str, max_length: int) -> Tokenizer:
     return Tokenizer(Backend.from_str(text), max_length=max_length)
+
+
+def _normalizer_state(backend: Backend) -> dict[str, Any]:
+    return {} if backend.normalizer is None else dict(json.loads(backend.normalizer.__getstate__()))

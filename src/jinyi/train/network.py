@@ -13,7 +13,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from jinyi.config import EncoderConfig
-from jinyi.runtime.torch_encoder import MlmHead, TorchEncoder, initialize
+from jinyi.runtime.rotary import with_rotary_table
+from jinyi.runtime.torch_encoder import MlmHead, TorchEncoder, activate, initialize
 
 EXTRAS = "extras."
 
@@ -24,7 +25,7 @@ class Network(nn.Module):
     Args:
         config: shape of the encoder.
         mlm: with a masked-language-model head.
-        pooler: with BERT's pooler (dense + tanh on the first position).
+        pooler: with BERT's pooler (dense + tanh on the first position; RoFormer has its own activation there).
         outputs: classes of a classifier on the pooler's output; 0 for none.
         dropout: on the classifier's input.
 
@@ -64,7 +65,7 @@ class Network(nn.Module):
     def classify(self, first: Tensor) -> Tensor:
         """Logits [B, outputs] of the pooled states [B, hidden]."""
         assert self.pooler is not None and self.classifier is not None
-        pooled = torch.tanh(self.pooler(first))
+        pooled = activate(self.pooler(first), self.config.pooler_activation)
         logits: Tensor = self.classifier(F.dropout(pooled, self.dropout, self.training))
         return logits
 
@@ -92,6 +93,7 @@ class Network(nn.Module):
             ValueError: a weight has another shape.
         """
         missing = []
+        weights = with_rotary_table(self.config, weights)
         for name, tensor in self.state_dict().items():
             if name.startswith(EXTRAS):
                 continue

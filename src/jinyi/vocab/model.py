@@ -101,6 +101,7 @@ def prune_model(
         dense=old.dense,
         labels=old.labels,
         similar_label=old.similar_label,
+        segment_ids=record.get("segment_ids"),
         prompts=old.prompts,
         default_prompt_name=old.default_prompt_name,
         max_length=old.max_length,

@@ -90,8 +90,9 @@ class Teacher:
         if self._network.encoder.embeddings.word_embeddings.weight.device != device:
             self._network.to(device)
             self._dense = [layer.to(device) for layer in self._dense]
+        segments = batch.segments if self.folder.segment_ids == "pair" else None
         with torch.no_grad(), self._precision(device):
-            return [state.float() for state in self._network(batch.ids, batch.lengths, batch.segments)]
+            return [state.float() for state in self._network(batch.ids, batch.lengths, segments)]
 
     def vectors(self, states: list[Tensor], lengths: Tensor | None) -> Tensor:
         """Text vectors [B, d] as the folder defines them, before L2 normalisation."""

@@ -16,7 +16,7 @@ from jinyi.errors import InputError
 from jinyi.train.recipe import Optimizer, Schedule
 
 _LAYER = re.compile(r"(?:^|\.)encoder\.layer\.(\d+)\.")
-_EMBEDDINGS = re.compile(r"(?:^|\.)embeddings\.")
+_EMBEDDINGS = re.compile(r"(?:^|\.)embeddings(?:_project)?\.")
 
 
 def total_steps(schedule: Schedule, epoch_steps: int) -> int:
@@ -97,7 +97,8 @@ def parameter_groups(network: nn.Module, optimizer: Optimizer) -> list[dict[str,
     d ** (n - 1 - i) of the rate, the embeddings with d ** n, heads with the whole.
 
     Args:
-        network: the module; `encoder.layer.N.` in a name tells a layer, `embeddings.` an embedding.
+        network: the module; `encoder.layer.N.` in a name tells a layer, `embeddings` (`embeddings_project`) an
+            embedding.
         optimizer: section of the recipe.
 
     Returns:

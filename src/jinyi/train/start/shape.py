@@ -9,7 +9,7 @@ from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder import ModelFolder
 from jinyi.tokens import Tokenizer
-from jinyi.train.recipe import Recipe
+from jinyi.train.recipe import Recipe, Start
 from jinyi.train.start.shrink import even_layers
 
 _CHANGEABLE = (
@@ -54,6 +54,13 @@ def changed_shape(recipe: Recipe, folder: ModelFolder) -> EncoderConfig:
     given, own = dict(recipe.start.config), folder.config
     _known_keys(given, _CHANGEABLE, "; the other sizes are the model's own")
     layers = chosen_layers(recipe, own)
+    if own.num_hidden_groups is not None and layers != tuple(range(own.num_hidden_layers)):
+        raise contradiction(
+            "start.layers",
+            f"{len(layers)} of {own.num_hidden_layers} layers of an ALBERT",
+            "all of them: they share their weights",
+            "Leave out start.layers and num_hidden_layers; fewer would save time, but no weight.",
+        )
     if given.get("num_hidden_layers", len(layers)) != len(layers):
         raise contradiction(
             "start.config.num_hidden_layers",
@@ -73,6 +80,35 @@ def changed_shape(recipe: Recipe, folder: ModelFolder) -> EncoderConfig:
             "Lower it: further positions would have learned nothing.",
         )
     return config
+
+
+def check_suited(recipe: Recipe, config: EncoderConfig) -> None:
+    """Check that nothing in the recipe is meant for another architecture.
+
+    The prepared starts write into position embeddings, layers of their own and word vectors as wide as the layers,
+    which ALBERT and RoFormer do not all have.
+
+    Raises:
+        InputError: `start.words`, `heads` or `last_layer` with one of them, or `machine.fsdp` with an ALBERT.
+    """
+    if config.model_type not in ("albert", "roformer"):
+        return
+    start, usual = recipe.start, Start()
+    for name in ("words", "heads", "last_layer"):
+        if getattr(start, name) != getattr(usual, name):
+            raise contradiction(
+                f"start.{name}",
+                f"{getattr(start, name)!r} with {config.architecture}",
+                "it with BERT or MegatronBERT only",
+                f"Leave out start.{name}.",
+            )
+    if recipe.machine.fsdp and config.num_hidden_groups is not None:
+        raise contradiction(
+            "machine.fsdp",
+            "it with an ALBERT, whose layers share their weights",
+            "each process to hold all of its few weights",
+            "Leave out machine.fsdp.",
+        )
 
 
 def _known_keys(given: dict[str, object], known: tuple[str, ...], rest: str) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jinyi.folder.weights import MLM_BIAS, WORDS
+from jinyi.folder.names import MLM_BIAS, POSITIONS, WORDS
+from jinyi.runtime.rotary import TABLE
 from jinyi.tokens import Tokenizer
 
-POSITIONS = "embeddings.position_embeddings.weight"
 _LAYER = "encoder.layer."
 
 
@@ -59,7 +59,7 @@ class FittedWeights(Mapping[str, npt.NDArray[Any]]):
     Args:
         weights: tensors by the folder's names.
         layers: numbers of the layers to keep, in their new order; a number may come twice.
-        positions: how many position embeddings to keep, the first ones.
+        positions: how many position embeddings (RoFormer: rows of its table) to keep, the first ones.
         vocabularies: (old, new) tokenizer where the vocabulary changes: see `carry_rows`.
         without: tensors whose names begin so are left out.
     """
@@ -85,7 +85,7 @@ class FittedWeights(Mapping[str, npt.NDArray[Any]]):
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         array = self._weights[self._names[name]]
-        if name == POSITIONS:
+        if name in (POSITIONS, TABLE):
             return array[: self._positions]
         if name in (WORDS, MLM_BIAS) and self._vocabularies is not None:
             return carry_rows(array, *self._vocabularies)

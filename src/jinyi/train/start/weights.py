@@ -30,7 +30,7 @@ from jinyi.train.recipe import (
     TopicObjective,
 )
 from jinyi.train.start import beginnings
-from jinyi.train.start.shape import changed_shape, chosen_layers, contradiction, new_shape
+from jinyi.train.start.shape import changed_shape, check_suited, chosen_layers, contradiction, new_shape
 from jinyi.train.start.shrink import FittedWeights
 
 
@@ -81,6 +81,7 @@ def build(recipe: Recipe) -> tuple[Network, Tokenizer]:
         config = changed_shape(recipe, origin.folder)
         if not _same_vocabulary(origin.tokenizer, tokenizer):
             config = replace(config, vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id)
+    check_suited(recipe, config)
     if recipe.data.max_length > config.max_position_embeddings:
         raise contradiction(
             "data.max_length",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jinyi import metrics
 from jinyi.errors import FolderError, InputError
-from jinyi.folder.model import find_similar
+from jinyi.folder.labels import find_similar
 from jinyi.tokens import Tokenizer
 from jinyi.tokens.cut import longest_first
 from jinyi.train.data.chance import uniform

@@ -1,0 +1,527 @@
+"""Models of every form converted: equal to what transformers computes from the source, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    BertTokenizer,
+    MegatronBertConfig,
+    MegatronBertForSequenceClassification,
+)
+
+import jinyi
+from folder_tools import edit
+from jinyi.convert import Conversion, convert
+from jinyi.convert.parity import TEXT_PAIRS, TEXTS
+from jinyi.errors import FolderError, InputError, JinyiError, ModelNotFoundError
+from jinyi.folder import read_folder, update_record, verify_folder
+from small_models import CONFIG, VOCAB, random_weights, whitening, write_small
+
+SHAPE: dict[str, Any] = dict(
+    vocab_size=len(VOCAB),
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=64,
+    max_position_embeddings=128,
+    initializer_range=0.3,
+)
+LABELS = {0: "not similarity", 1: "similarity"}
+TF = Path(__file__).parent / "fixtures" / "tf"
+
+
+def original(kind: str = "pair", **changes: Any) -> Any:
+    torch.manual_seed(0)
+    classes = {"pair": BertForSequenceClassification, "mlm": BertForMaskedLM, "encoder": BertModel}
+    if kind == "megatron":
+        return MegatronBertForSequenceClassification(MegatronBertConfig(**SHAPE, id2label=LABELS)).eval()
+    return classes[kind](BertConfig(**SHAPE, id2label=LABELS, **changes)).eval()
+
+
+def lay_out(folder: Path, model: Any, rename: Any = None, dtype: torch.dtype | None = None) -> Path:
+    """A folder as users have them: config.json, vocab.txt, and the weights as PyTorch saved them."""
+    folder.mkdir(parents=True)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in VOCAB), encoding="utf-8")
+    state = {name: tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
+    torch.save({rename(name) if rename else name: tensor for name, tensor in state.items()}, folder / BIN)
+    return folder
+
+
+BIN = "pytorch_model.bin"
+
+
+def probabilities(model: Any, folder: Path) -> np.ndarray:
+    tokenizer = BertTokenizer.from_pretrained(folder)
+    pairs = [list(side) for side in zip(*TEXT_PAIRS, strict=True)]
+    batch = tokenizer(*pairs, padding=True, truncation=True, max_length=128, return_tensors="pt")
+    with torch.no_grad():
+        logits = model.float()(**batch).logits
+    values = logits.sigmoid()[:, 0] if logits.shape[1] == 1 else logits.softmax(1)[:, 1]
+    return values.numpy()
+
+
+def scores(path: Path, **options: Any) -> np.ndarray:
+    return jinyi.PairScorer.load(path).predict(list(TEXT_PAIRS), symmetric=False, **options)
+
+
+def left_behind(root: Path) -> list[str]:
+    return sorted(name for name in os.listdir(root) if name.startswith("."))
+
+
+# Every form of source
+
+
+def shards(folder: Path) -> None:
+    state = torch.load(folder / BIN, weights_only=True)
+    names = sorted(state)
+    parts = {f"pytorch_model-{k:05d}-of-00002.bin": names[k - 1 :: 2] for k in (1, 2)}
+    for file, part in parts.items():
+        torch.save({name: state[name] for name in part}, folder / file)
+    places = {name: file for file, part in parts.items() for name in part}
+    (folder / f"{BIN}.index.json").write_text(json.dumps({"weight_map": places}), encoding="utf-8")
+    (folder / BIN).unlink()
+
+
+def old_format(folder: Path) -> None:
+    state = torch.load(folder / BIN, weights_only=True)
+    torch.save(state, folder / BIN, _use_new_zipfile_serialization=False)
+
+
+def other_name(folder: Path) -> None:
+    (folder / BIN).rename(folder / "best.pt")
+    (folder / "config.json").rename(folder / "bert_config.json")
+    torch.save({"lr": 1e-3}, folder / "training_args.bin")
+    torch.save({}, folder / "optimizer.pt")
+
+
+def training_checkpoint(folder: Path) -> None:
+    torch.save({"epoch": 1, "state_dict": torch.load(folder / BIN, weights_only=True)}, folder / BIN)
+
+
+def links(folder: Path) -> None:
+    """As the hub's cache has it."""
+    blobs = folder.parent / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(folder.iterdir())):
+        file.rename(blobs / str(number))
+        file.symlink_to(blobs / str(number))
+
+
+def sharded_safetensors(folder: Path) -> None:
+    model = BertForSequenceClassification.from_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size="20KB")
+    (folder / BIN).unlink()
+
+
+FORMS = [lambda folder: None, shards, old_format, other_name, training_checkpoint, links, sharded_safetensors]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_every_form_says_the_same(tmp_path: Path, form: Any) -> None:
+    model = original()
+    source = lay_out(tmp_path / "source", model)
+    expected = probabilities(model, source)
+    form(source)
+    before = {file.name: file.read_bytes() for file in source.iterdir()}
+    done = convert(source, tmp_path / "out")
+    np.testing.assert_allclose(scores(done.path), expected, atol=1e-5)
+    again = BertForSequenceClassification.from_pretrained(done.path)
+    np.testing.assert_allclose(probabilities(again, done.path), expected, atol=1e-6)
+    assert done.folder.labels == ("not similarity", "similarity") and done.stored_before == "float32"
+    assert done.parity.largest_difference <= 1e-6 and done.parity.inputs == len(TEXT_PAIRS)
+    verify_folder(done.path)
+    assert {file.name: file.read_bytes() for file in source.iterdir()} == before
+    assert left_behind(tmp_path) == []
+
+
+def test_a_file_itself(tmp_path: Path) -> None:
+    model = original()
+    source = lay_out(tmp_path / "source", model)
+    expected = probabilities(model, source)
+    torch.save(original("encoder").state_dict(), source / "other.bin")
+    (source / BIN).rename(source / "right.bin")
+    with pytest.raises(FolderError, match="2 files that may hold the weights"):
+        convert(source, tmp_path / "out")
+    done = convert(source / "right.bin", tmp_path / "out")
+    np.testing.assert_allclose(scores(done.path), expected, atol=1e-5)
+    save_file(torch.load(source / "right.bin", weights_only=True), source / "right.safetensors")
+    done = convert(source / "right.safetensors", tmp_path / "safe")
+    assert done.form == "safetensors" and done.files == ("right.safetensors",)
+    np.testing.assert_allclose(scores(done.path), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "pair", "albert", "roformer"])
+def test_tensorflow(tmp_path: Path, kind: str) -> None:
+    done = convert(TF / kind, tmp_path / "out")
+    assert done.form == "TensorFlow checkpoint"
+    assert done.folder.task == ("pair" if kind == "pair" else "mlm")
+    assert done.account.renamed and not any("." in old for old in done.account.renamed.values()), (
+        "TensorFlow's"
+    )
+    verify_folder(done.path)
+    AutoModel.from_pretrained(done.path)
+
+
+def test_half_precision_and_other_names(tmp_path: Path) -> None:
+    def old_names(name: str) -> str:
+        module, _, kind = name.rpartition(".")
+        kind = {"weight": "gamma", "bias": "beta"}[kind] if module.endswith("LayerNorm") else kind
+        return f"{module}.{kind}"
+
+    for dtype, stored in (
+        (torch.float16, "float16"),
+        (torch.bfloat16, "bfloat16"),
+        (torch.float64, "float32"),
+    ):
+        model = original().to(dtype)
+        source = lay_out(tmp_path / f"{stored}", model, old_names, dtype)
+        edit(source / "config.json", model_type="roberta", vocab_size=21128)
+        done = convert(source, tmp_path / f"{stored}-out")
+        assert (done.stored_before, done.dtype) == (stored, stored)
+        np.testing.assert_allclose(scores(done.path), probabilities(model, done.path), atol=1e-5)
+        assert done.account.renamed["bert.embeddings.LayerNorm.weight"] == "bert.embeddings.LayerNorm.gamma"
+        assert json.loads((done.path / "config.json").read_text(encoding="utf-8"))["model_type"] == "bert"
+        assert any("21128" in note for note in done.notes)
+
+
+def test_megatron(tmp_path: Path) -> None:
+    model = original("megatron")
+    source = lay_out(tmp_path / "source", model)
+    done = convert(source, tmp_path / "out", logits=1)
+    np.testing.assert_allclose(scores(done.path), probabilities(model, source), atol=1e-5)
+    assert done.folder.config.pre_layer_norm
+
+
+def test_dense_modules_of_old_sentence_transformers(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "m", dense=[whitening()])
+    expected = jinyi.SentenceEncoder.load(path).encode(list(TEXTS[:3]))
+    (path / "2_Dense" / "model.safetensors").unlink()
+    with pytest.raises(FolderError, match="jinyi convert") as caught:
+        read_folder(path)
+    assert f"jinyi convert {path} " in caught.value.fix, "the whole model, not the module"
+    done = convert(path, tmp_path / "out")
+    np.testing.assert_allclose(
+        jinyi.SentenceEncoder.load(done.path).encode(list(TEXTS[:3])), expected, atol=1e-6
+    )
+
+
+def test_names_and_what_is_known_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JINYI_HOME", str(tmp_path / "home"))
+    name = "IDEA-CCNL/Erlangshen-SimCSE-110M-Chinese"
+    with pytest.raises(ModelNotFoundError, match="jinyi models download"):
+        convert(name, tmp_path / "out")
+    source = lay_out(tmp_path / "home" / "models" / name, original("encoder"))
+    done = convert(name, tmp_path / "out")
+    assert (done.folder.task, done.folder.pooling) == ("encoder", "cls")
+    done = convert(name, tmp_path / "vectors", task="embed")
+    assert (done.folder.task, done.folder.pooling) == ("embed", "cls")
+    assert convert(source, tmp_path / "path").folder.pooling is None, "a path is not guessed at"
+
+
+# Heads
+
+
+def test_two_logits_as_one(tmp_path: Path) -> None:
+    from sentence_transformers import CrossEncoder
+
+    model = original()
+    source = lay_out(tmp_path / "source", model)
+    done = convert(source, tmp_path / "out", logits=1)
+    assert done.folder.n_labels == 1 and done.folder.labels == ("similarity",)
+    two = jinyi.PairScorer.load(convert(source, tmp_path / "two").path)
+    np.testing.assert_allclose(
+        scores(done.path), two.predict(list(TEXT_PAIRS), symmetric=False), atol=1e-6, rtol=0
+    )
+    np.testing.assert_allclose(scores(done.path), probabilities(model, source), atol=1e-5)
+    cross = CrossEncoder(str(done.path), device="cpu")
+    np.testing.assert_allclose(cross.predict(TEXT_PAIRS), probabilities(model, source), atol=1e-5)
+    ranked = cross.rank(TEXTS[0], list(TEXTS[1:4]))
+    assert len(ranked) == 3 and ranked[0]["score"] >= ranked[-1]["score"]
+    config = json.loads((done.path / "config.json").read_text(encoding="utf-8"))
+    assert config["id2label"] == {"0": "similarity"} and config["label2id"] == {"similarity": 0}
+    assert "Two logits became one" in done.changes[0]
+    again = convert(done.path, tmp_path / "again", logits=1)
+    assert again.changes == () and "one logit already" in again.notes[-1]
+
+
+@pytest.mark.parametrize("labels", [{0: "相似", 1: "不相似"}, {0: "LABEL_0", 1: "LABEL_1"}, {0: "a", 1: "b"}])
+def test_which_label_means_similar(tmp_path: Path, labels: dict[int, str]) -> None:
+    model = original()
+    source = lay_out(tmp_path / "source", model)
+    edit(source / "config.json", id2label=labels, label2id={name: index for index, name in labels.items()})
+    first = "不相似" in labels.values()
+    options = {"similar_label": "b"} if "b" in labels.values() else {}
+    if options:
+        with pytest.raises(FolderError, match="similar_label="):
+            convert(source, tmp_path / "out", logits=1)
+    done = convert(source, tmp_path / "out", logits=1, **options)
+    expected = probabilities(model, source)
+    np.testing.assert_allclose(scores(done.path), 1 - expected if first else expected, atol=1e-5)
+    assert done.folder.labels == ({"相似": "相似", "LABEL_0": "similar", "a": "b"}[labels[0]],)
+
+
+def test_calibration_and_ranges_stay_with_one_logit(tmp_path: Path) -> None:
+    weights = random_weights(head="classifier", labels=2)
+    options = {"outputs": 2, "labels": ["similar", "not similar"], "weights": weights}
+    ranges = {"encoder.layer.0.attention.self": np.ones((2, 32), np.float32)}
+    source = write_small(tmp_path / "m", "pair", ranges=ranges, **options)
+    calibration = {"method": "platt", "scores": [0.0], "log_odds": [1.0], "slope": 0.5, "output": 0}
+    source = update_record(source, calibration=calibration, similar_label="similar")
+    expected = jinyi.PairScorer.load(source).predict(list(TEXT_PAIRS))
+    done = convert(source, tmp_path / "one", logits=1)
+    scorer = jinyi.PairScorer.load(done.path)
+    assert scorer.calibration == "platt"
+    np.testing.assert_allclose(scorer.predict(list(TEXT_PAIRS)), expected, atol=1e-6)
+    assert done.folder.ranges() is not None
+    other = convert(source, tmp_path / "other", similar_label="not similar", logits=1)
+    assert jinyi.PairScorer.load(other.path).calibration is None, "it was fitted for the other output"
+
+
+def test_more_than_two_outputs(tmp_path: Path) -> None:
+    source = write_small(tmp_path / "m", "classes", outputs=3, labels=["体育", "财经", "新闻"])
+    assert convert(source, tmp_path / "same").parity.compared == "probabilities"
+    with pytest.raises(FolderError, match="3 outputs"):
+        convert(source, tmp_path / "one", logits=1)
+
+
+def test_encoder_of_a_language_model(tmp_path: Path) -> None:
+    model = original("mlm")
+    source = lay_out(tmp_path / "source", model)
+    kept = convert(source, tmp_path / "mlm")
+    assert kept.folder.task == "mlm" and kept.parity.compared == "log-probabilities of words"
+    BertForMaskedLM.from_pretrained(kept.path)
+    done = convert(source, tmp_path / "encoder", encoder=True, pooling="mean")
+    head = [name for name in model.state_dict() if name.startswith("cls.")]
+    assert set(done.account.dropped) == set(head)
+    numbers = sum(p.numel() for name, p in model.named_parameters() if name.startswith("cls."))
+    assert done.account.dropped_parameters == numbers > 0, "the decoder, tied, is not counted again"
+    assert done.account.added == ("bert.pooler.dense.bias", "bert.pooler.dense.weight")
+    tokenizer = BertTokenizer.from_pretrained(source)
+    batch = tokenizer(list(TEXTS), padding=True, truncation=True, max_length=128, return_tensors="pt")
+    with torch.no_grad():
+        hidden = model.bert(**batch).last_hidden_state
+    mask = batch["attention_mask"][:, :, None]
+    expected = ((hidden * mask).sum(1) / mask.sum(1)).numpy()
+    ours = jinyi.SentenceEncoder.load(done.path).encode(list(TEXTS), normalize=False, truncate="warn")
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_encoder_without_a_word_on_pooling(tmp_path: Path) -> None:
+    topic = write_small(tmp_path / "topic", "topic", labels=["体育", "财经"], prompts={"news": "关于{}："})
+    done = convert(topic, tmp_path / "encoder", encoder=True)
+    assert (done.folder.task, done.folder.pooling, done.parity.compared) == ("encoder", None, "hidden states")
+    assert done.parity.least_cosine == pytest.approx(1)
+    assert not done.folder.prompts and not done.folder.labels, "they belong to the language model"
+    with pytest.raises(FolderError, match="--pooling"):
+        convert(topic, tmp_path / "embed", task="embed")
+    done = convert(tmp_path / "encoder", tmp_path / "embed", pooling="cls")
+    assert (done.folder.task, done.folder.pooling) == ("embed", "cls")
+
+
+# Types
+
+
+@pytest.mark.parametrize("task", ["embed", "pair", "mlm"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_types(tmp_path: Path, task: str, dtype: str) -> None:
+    done = convert(write_small(tmp_path / "m", task), tmp_path / "out", dtype=dtype)
+    stored = load_file(done.path / "model.safetensors")
+    assert {str(tensor.dtype) for tensor in stored.values()} == {f"torch.{dtype}"}
+    before = load_file(tmp_path / "m" / "model.safetensors")
+    for name, tensor in before.items():
+        assert torch.equal(stored[name], tensor.to(getattr(torch, dtype))), "rounded as torch rounds"
+    back = convert(done.path, tmp_path / "back", dtype="float32")
+    assert back.parity.largest_difference <= 1e-5, "nothing more is lost"
+
+
+def test_a_type_that_cannot_hold_the_weights(tmp_path: Path) -> None:
+    weights = random_weights()
+    for name in ("word", "position", "token_type"):
+        weights[f"embeddings.{name}_embeddings.weight"] *= 1e-9  # float16 ends at 6e-8
+    source = write_small(tmp_path / "small", weights=weights, config=replace(CONFIG, layer_norm_eps=1e-30))
+    with pytest.raises(FolderError, match="--dtype float32") as caught:
+        convert(source, tmp_path / "out", dtype="float16")
+    assert "least cosine" in caught.value.found
+    weights = random_weights() | {"embeddings.LayerNorm.weight": np.full(32, 1e5, np.float32)}
+    source = write_small(tmp_path / "large", weights=weights)
+    with pytest.raises(FolderError, match="not finite"):
+        convert(source, tmp_path / "out", dtype="float16")
+    assert sorted(os.listdir(tmp_path)) == ["large", "small"], "nothing is left behind"
+    convert(source, tmp_path / "out", dtype="bfloat16")
+
+
+def test_a_wrong_result_is_not_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jinyi.convert import conversion
+
+    source = lay_out(tmp_path / "source", original())
+    right = conversion.one_logit
+    monkeypatch.setattr(
+        conversion, "one_logit", lambda folder: {name: -row for name, row in right(folder).items()}
+    )
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(FolderError, match="says something else"):
+            convert(source, tmp_path / "out", logits=1, dtype=dtype)
+    assert os.listdir(tmp_path) == ["source"]
+
+
+# The folder
+
+
+def test_what_is_carried_over_and_recorded(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "source", original())
+    card = "---\nlanguage: zh\nlicense: apache-2.0\n---\n# Model\nlicense: none of this\n"
+    (source / "README.md").write_text(card, encoding="utf-8")
+    done = convert(source, tmp_path / "out", summary="P(similar).")
+    record = done.folder.record
+    assert record["licence"] == "apache-2.0" and record["summary"] == "P(similar)."
+    made = record["conversion"]
+    assert (made["source"], made["form"], made["stored_as"]) == ("source", "PyTorch weights", "float32")
+    assert made["parity"]["largest_difference"] == done.parity.largest_difference
+    assert record["golden"]["kind"] == "scores"
+    assert str(tmp_path) not in json.dumps(record), "no paths of this machine"
+    body = json.loads(json.dumps(done.to_dict()))
+    assert body["task"] == "pair" and body["parity"]["allowed"] == 1e-6
+
+
+def test_in_place_and_over_others(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "source", original())
+    expected = probabilities(original(), source)
+    with pytest.raises(FolderError, match="overwrite=True"):
+        convert(source, source)
+    done = convert(source, source, overwrite=True, logits=1)
+    assert not (done.path / BIN).exists()
+    np.testing.assert_allclose(scores(source), expected, atol=1e-5)
+    again = convert(source, source, overwrite=True, dtype="float16", encoder=True)
+    assert set(again.account.dropped) == {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} | {
+        "classifier.weight",
+        "classifier.bias",
+    }
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x", encoding="utf-8")
+    with pytest.raises(FolderError, match="only a model folder"):
+        convert(source, tmp_path / "mine", overwrite=True)
+
+
+def test_other_configuration_and_vocabulary(tmp_path: Path) -> None:
+    model = original()
+    source = lay_out(tmp_path / "source", model)
+    expected = probabilities(model, source)
+    for name in ("vocab.txt", "config.json"):
+        (source / name).rename(tmp_path / name)
+    with pytest.raises(FolderError, match="--config"):
+        convert(source, tmp_path / "out")
+    given = {"config": tmp_path / "config.json"}
+    with pytest.raises(FolderError, match=r"vocab\.txt"):
+        convert(source, tmp_path / "out", **given)
+    done = convert(source, tmp_path / "out", vocab=tmp_path / "vocab.txt", **given)
+    np.testing.assert_allclose(scores(done.path), expected, atol=1e-5)
+    again = convert(done.path, tmp_path / "again", vocab=done.path / "tokenizer.json")
+    np.testing.assert_allclose(scores(again.path), expected, atol=1e-5)
+    with pytest.raises(InputError, match="--vocab"):
+        convert(source, tmp_path / "third", vocab=tmp_path / "none.txt")
+    assert left_behind(tmp_path) == []
+
+
+def test_refused_sources(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "source", original())
+    shards(source)
+    (source / "pytorch_model-00002-of-00002.bin").unlink()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    keras = shutil.copytree(source, tmp_path / "keras", ignore=shutil.ignore_patterns("*.bin*"))
+    (keras / "tf_model.h5").write_bytes(b"\x89HDF")
+    broken = lay_out(tmp_path / "broken", original())
+    (broken / BIN).write_bytes((broken / BIN).read_bytes()[:-5000])
+    nan = original()
+    torch.nn.init.constant_(nan.classifier.bias, float("nan"))
+    roberta = lay_out(tmp_path / "roberta", original(), lambda name: name.replace("bert.", "roberta."))
+    for path, words in (
+        (source, "00002-of-00002.bin not there"),
+        (empty, "no weights"),
+        (keras, "tf_model.h5"),
+        (broken, "damaged archive"),
+        (lay_out(tmp_path / "nan", nan), "not finite"),
+        (roberta, "true RoBERTa"),
+        (tmp_path / "none", "no model and no folder"),
+        (source / "config.json", "begins with"),
+    ):
+        with pytest.raises(JinyiError, match=words):
+            convert(path, tmp_path / "out" / "model")
+    assert not (tmp_path / "out" / "model").exists()
+    assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+
+
+def test_refused_options(tmp_path: Path, small_folders: Path) -> None:
+    for options, words in (
+        (dict(dtype="int8"), "bfloat16"),
+        (dict(logits=2), "logits"),
+        (dict(encoder=True, logits=1), "encoder"),
+        (dict(encoder=True, task="pair"), "encoder"),
+        (dict(task="cook"), "cook"),
+        (dict(pooling="best"), "best"),
+    ):
+        with pytest.raises(InputError, match=words):
+            convert(small_folders / "pair", tmp_path / "out", **options)
+    assert os.listdir(tmp_path) == []
+
+
+# The command
+
+
+def test_command(run, tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "source", original())
+    code, out, err = run("convert", source, tmp_path / "out", "--logits", 1, "--dtype", "float16")
+    assert code == 0 and f"written: {tmp_path / 'out'}" in err
+    for words in (
+        BIN,
+        "bert, 2 layers, 32 wide",
+        "float16 (was float32)",
+        "Two logits",
+        "parity",
+        "similarity",
+    ):
+        assert words in out, words
+    code, out, err = run("convert", source, tmp_path / "encoder", "--encoder", "--pooling", "cls", "--json")
+    assert code == 0 and err == ""
+    body = json.loads(out)
+    assert body["task"] == "embed" and body["dropped_parameters"] == 32 * 32 + 32 + 2 * 32 + 2
+    assert body["parity"]["least_cosine"] == pytest.approx(1)
+    code, out, err = run("convert", TF / "bert", tmp_path / "tf")
+    assert code == 0 and "TensorFlow checkpoint" in out and "optimiser" in out and "->" in out
+    code, out, err = run("convert", source, tmp_path / "out")
+    assert code == 2 and "there already" in err
+    code, out, err = run("convert", tmp_path / "nothing", tmp_path / "new", "--json")
+    assert code == 2 and "error" in json.loads(err)
+
+
+def test_report_is_complete(tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "source", original("mlm"), lambda name: f"model.{name}")
+    state = torch.load(source / BIN, weights_only=True)
+    state |= {
+        "model.bert.embeddings.position_ids": torch.arange(128)[None],
+        "cls.seq_relationship.bias": torch.ones(2),
+    }
+    torch.save(state, source / BIN)
+    done: Conversion = convert(source, tmp_path / "out")
+    assert done.left_out == {"whole numbers": ("model.bert.embeddings.position_ids",)}
+    assert "cls.seq_relationship.bias" in done.account.dropped and done.account.dropped_parameters == 2
+    now = set(load_file(done.path / "model.safetensors"))
+    before = {name for name in state if name not in done.account.dropped and "position_ids" not in name}
+    assert {done.account.renamed.get(name, name) for name in now} == before, "every tensor is accounted for"
