@@ -282,12 +282,14 @@ def test_calibration_and_ranges_stay_with_one_logit(tmp_path: Path) -> None:
     options = {"outputs": 2, "labels": ["similar", "not similar"], "weights": weights}
     ranges = {"encoder.layer.0.attention.self": np.ones((2, 32), np.float32)}
     source = write_small(tmp_path / "m", "pair", ranges=ranges, **options)
-    calibration = {"method": "platt", "scores": [0.0], "log_odds": [1.0], "slope": 0.5, "output": 0}
+    thresholds = {"rows": 10, "similar": 5, "points": [[0.5, 8, 5]]}
+    platt = {"method": "platt", "scores": [0.0], "log_odds": [1.0], "slope": 0.5}
+    calibration = {**platt, "output": 0, "thresholds": thresholds}
     source = update_record(source, calibration=calibration, similar_label="similar")
     expected = jinyi.PairScorer.load(source).predict(list(TEXT_PAIRS))
     done = convert(source, tmp_path / "one", logits=1)
     scorer = jinyi.PairScorer.load(done.path)
-    assert scorer.calibration == "platt"
+    assert scorer.calibration == "platt" and scorer.threshold() == 0.5
     np.testing.assert_allclose(scorer.predict(list(TEXT_PAIRS)), expected, atol=1e-6)
     assert done.folder.ranges() is not None
     other = convert(source, tmp_path / "other", similar_label="not similar", logits=1)

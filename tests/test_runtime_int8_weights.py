@@ -195,6 +195,18 @@ def test_the_kernels_get_bytes() -> None:
     assert types["i8"] == count
 
 
+def test_shared_layers_are_rounded_once() -> None:
+    """ALBERT computes one stored layer again and again: its matrices are one constant each."""
+    config = replace(CONFIG, num_hidden_layers=5, num_hidden_groups=1)
+    weights = random_weights(config)
+    graph = build_graph(config, weights, HEADS["vector"], int8_weights=True)
+    assert constants(graph)["i8"] == MAPS
+    engine = open_engine(config, weights, HEADS["vector"], precision="int8-weights")
+    assert "6 of 6 matrices" in engine.info()["why_precision"]
+    exact = results(open_engine(config, weights, HEADS["vector"]), rows())
+    assert 0.99 < (results(engine, rows()) * exact).sum(1).min() < 1 - 1e-9
+
+
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_unreal_weights_are_still_an_error(poison: float) -> None:
     weights = random_weights()
