@@ -388,6 +388,22 @@ def test_a_place_that_is_taken(hub: Hub, embed_files: dict[str, bytes], tmp_path
     with pytest.raises(FolderError, match="not a model folder"):
         download(NAME, endpoint=hub.url, output=tmp_path / "mine", overwrite=True)
     assert os.listdir(tmp_path / "mine") == ["notes.txt"]
+    assert hub.requests == []  # known before anything is fetched
+
+
+def test_another_model_in_the_named_place(hub: Hub, embed_files: dict[str, bytes], tmp_path: Path) -> None:
+    hub.files = embed_files
+    mine = write_small(tmp_path / "mine", pooling="cls")
+    with pytest.raises(InputError, match=r"of unknown origin.*--overwrite"):
+        download(NAME, endpoint=hub.url, output=mine)
+    edit(mine / "jinyi.json", source={"repository": "hfl/rbt3"})
+    with pytest.raises(InputError, match="of hfl/rbt3"):
+        download(NAME, endpoint=hub.url, output=mine)
+    assert hub.requests == []
+    assert download(NAME, endpoint=hub.url, output=mine, overwrite=True) == mine
+    asked = len(hub.requests)
+    assert download(NAME, endpoint=hub.url, output=mine) == mine
+    assert len(hub.requests) == asked  # there already
 
 
 def test_names_and_options(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -363,6 +363,13 @@ def test_big_endian_and_other_protocols_of_the_old_form(tmp_path: Path) -> None:
     assert "by what it lists" in refused(file).expected
 
 
+@pytest.mark.parametrize("new", [True, False])
+def test_a_negated_view_is_refused(tmp_path: Path, new: bool) -> None:
+    """Its storage holds the numbers before the change of sign."""
+    file = save({"a": torch._neg_view(torch.arange(3.0))}, tmp_path / "w.bin", new)
+    assert "negated" in refused(file).found
+
+
 def test_whole_models_are_refused_by_name(tmp_path: Path) -> None:
     error = refused(save(torch.nn.Linear(2, 2), tmp_path / "model.pt"))
     assert "torch.nn.modules.linear.Linear" in error.found and "state_dict()" in error.fix

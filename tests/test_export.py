@@ -357,7 +357,7 @@ def test_what_differs_is_not_left_behind(
     with pytest.raises(FolderError, match="cosine"):
         export(exported / "cls", tmp_path / "out", to="onnx")
     assert not list(tmp_path.iterdir())
-    broken = parity.Parity("onnxruntime", "logits", 3, None, float("nan"))
+    broken = parity.Parity("onnxruntime", "logits", 3, float("nan"), None, 1e-4, None)
     with pytest.raises(FolderError, match="nan"):
         parity.check([broken], "float32", "here")
 
@@ -393,7 +393,7 @@ def test_options_open_the_model_otherwise(exported: Path, tmp_path: Path) -> Non
     write_small(tmp_path / "words", "mlm")
     done = export(tmp_path / "words", tmp_path / "out", to="onnx", task="embed", pooling="cls")
     assert done.task == "embed"
-    assert {parity.output for parity in done.parities} == {
+    assert {parity.compared for parity in done.parities} == {
         "sentence_embedding",
         "last_hidden_state, cls pooling",
     }

@@ -18,6 +18,8 @@ from transformers import (
     AutoTokenizer,
     ElectraConfig,
     ElectraModel,
+    RobertaConfig,
+    RobertaModel,
 )
 
 from folder_tools import edit, error_of, rewrite_weights
@@ -359,6 +361,23 @@ def test_electra_is_an_albert_with_a_group_for_each_layer(tmp_path: Path) -> Non
 
 
 # What is not computed is refused
+
+
+@pytest.mark.parametrize("segments", [1, 2])
+def test_a_bare_true_roberta_is_refused(tmp_path: Path, segments: int) -> None:
+    """Saved alone it has BERT's names, but its positions count from 2 on."""
+    config = RobertaConfig(
+        **{"vocab_size": len(VOCAB), "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4},
+        **{"intermediate_size": 48, "max_position_embeddings": 42, "type_vocab_size": segments},
+    )
+    save(path := tmp_path / "m", "bert", ENCODER)
+    model = RobertaModel(config)
+    if segments == 1:  # then the padding row need not be zero
+        torch.nn.init.normal_(model.embeddings.position_embeddings.weight)
+    model.save_pretrained(path)
+    assert "a true RoBERTa" in str(error_of(path))
+    edit(path / "config.json", model_type="bert")  # who knows better may say so
+    assert read_folder(path).config.model_type == "bert"
 
 
 def test_unknown_kinds_are_refused(tmp_path: Path) -> None:

@@ -24,11 +24,14 @@ def convert(
     ],
     folder: Annotated[Path, typer.Argument(help="Folder to write.")],
     task: Annotated[
-        str | None, typer.Option(help="embed, pair, classes, topic, mlm or encoder; default: what the source holds.")
+        str | None,
+        typer.Option(help="embed, pair, classes, topic, mlm or encoder; default: what the source holds."),
     ] = None,
     pooling: Annotated[
         str | None,
-        typer.Option(help="cls, mean, max or first_last, where the source does not state how vectors are made."),
+        typer.Option(
+            help="cls, mean, max or first_last, where the source does not state how vectors are made."
+        ),
     ] = None,
     logits: Annotated[
         int | None, typer.Option(help="1: a pair model with two logits as one with a single, equal logit.")
@@ -40,9 +43,12 @@ def convert(
         str | None, typer.Option(help="float32, float16 or bfloat16; default: as the source stores it.")
     ] = None,
     similar_label: Annotated[
-        str | None, typer.Option(help="Name or number of the label that means similar, if the names do not tell.")
+        str | None,
+        typer.Option(help="Name or number of the label that means similar, if the names do not tell."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="config.json to take in place of the source's own.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="config.json to take in place of the source's own.")
+    ] = None,
     vocab: Annotated[
         Path | None, typer.Option(help="vocab.txt or tokenizer.json to take in place of the source's own.")
     ] = None,
@@ -89,13 +95,19 @@ def _rows(done: Conversion) -> list[list[str]]:
         ["recognised", f"{config.model_type}, {size}; task {model.task}"],
         ["pooling", model.pooling or ""],
         ["labels", ", ".join(model.labels[:8])],
-        ["stored as", done.dtype if done.dtype == done.stored_before else f"{done.dtype} (was {done.stored_before})"],
+        [
+            "stored as",
+            done.dtype if done.dtype == done.stored_before else f"{done.dtype} (was {done.stored_before})",
+        ],
         ["parameters", f"{model.parameters:,}"],
         ["changed", "\n".join(done.changes)],
         ["left out", "\n".join(f"{len(names)} tensors: {what}" for what, names in done.left_out.items())],
         ["dropped", _dropped(done)],
         ["renamed", _renamed(done)],
-        ["added", f"{', '.join(done.account.added)}, because readers ask for it" if done.account.added else ""],
+        [
+            "added",
+            f"{', '.join(done.account.added)}, because readers ask for it" if done.account.added else "",
+        ],
         ["note", "\n".join(done.notes)],
         ["parity", str(done.parity)],
     ]

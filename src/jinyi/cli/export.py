@@ -59,7 +59,7 @@ def export(
         ["compared with the model", "rows", "cosine", "difference"],
         [
             [
-                f"{parity.output} ({parity.reader.split()[0]})",
+                f"{parity.compared} ({parity.reader.split()[0]})",
                 str(parity.rows),
                 "" if parity.least_cosine is None else f"{parity.least_cosine:.7f}",
                 f"{parity.largest_difference:.1e}",

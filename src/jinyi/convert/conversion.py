@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jinyi.convert.account import Account, compare_tensors, stored_types, take_inventory
+from jinyi.convert.carried import carried
 from jinyi.convert.heads import one_label, one_logit, pick
 from jinyi.convert.parity import Parity, compare, outputs
 from jinyi.convert.sources import Origin, open_source
@@ -153,8 +153,6 @@ def convert(
         stored = stored_types(folder)
         kind = dtype or (stored[0] if len(stored) == 1 else "float32")
         rounding = kind if changes or stored != (kind,) else "float32"
-        record, same_task = folder.record, folder.record.get("task") == folder.task
-        vectors = folder.task not in ("pair", "classes")
         length = folder.config.max_position_embeddings
         tokenizer = Tokenizer.from_folder(folder.tokenizer_file.parent, max_length=length)
         inventory = take_inventory(folder)  # now: the target may be the source
@@ -167,34 +165,28 @@ def convert(
             made_from = {"source": origin.name, "form": origin.form, "stored_as": " and ".join(stored)}
             return made_from | {"changes": list(changes), "parity": parity[0].to_dict()}
 
-        one, words = "classifier" in changes, folder.task not in ("embed", "encoder")
-        prompts = {key: text for key, text in folder.prompts.items() if words or "{}" not in text}
+        kept = carried(folder)
+        if "classifier" in changes:
+            kept |= {
+                "labels": (one_label(folder.labels, folder.similar),),
+                "similar_label": None,
+                "calibration": _calibration_of_one(folder, kept["calibration"]),
+            }
+        kept["summary"] = (
+            summary
+            or folder.record.get("summary")
+            or f"Converted from {name or origin.name} ({origin.form})."
+        )
+        kept["licence"] = licence or kept["licence"]
         path = write_folder(
             target,
-            task=folder.task,
-            config=folder.config,
+            **kept,
             weights=weights,
             tokenizer=tokenizer,
-            pooling=folder.pooling if vectors else None,
-            normalize=vectors and folder.normalize,
-            dense=folder.dense if vectors else (),
-            labels=(one_label(folder.labels, folder.similar),) if one else folder.labels if words else (),
-            similar_label=folder.similar_label if folder.task == "pair" and not one else None,
-            segment_ids=record.get("segment_ids") if folder.task == "pair" else None,
-            prompts=prompts,
-            default_prompt_name=folder.default_prompt_name if folder.default_prompt_name in prompts else None,
-            max_length=folder.max_length,
             dtype=kind,
             name=name,
-            summary=summary or record.get("summary") or f"Converted from {name or origin.name} ({origin.form}).",
-            licence=licence or record.get("licence") or _licence_of_card(folder.path),
             golden=make_golden if folder.task in _GOLDEN_TASKS else None,
             conversion=compared,
-            calibration=_calibration(folder, one) if same_task else None,
-            ranges=folder.ranges() if same_task else None,
-            int8=record.get("int8") if same_task else None,
-            training=record.get("training"),
-            results=record.get("results") or () if same_task else (),
             overwrite=overwrite,
         )
         written = read_folder(path)
@@ -212,7 +204,11 @@ def convert(
         left_out=origin.left_out,
         account=account,
         changes=tuple(changes.values()),
-        notes=(*origin.notes, *folder.notes, *(() if one or logits is None else (_ONE_ALREADY,))),
+        notes=(
+            *origin.notes,
+            *folder.notes,
+            *(() if "classifier" in changes or logits is None else (_ONE_ALREADY,)),
+        ),
         parity=parity[0],
     )
 
@@ -277,18 +273,8 @@ def _weights(
     return weights, changes
 
 
-def _calibration(folder: ModelFolder, one: bool) -> dict[str, Any] | None:
-    """The folder's calibration; it stands for the same log-odds where two logits became one."""
-    saved = folder.record.get("calibration")
-    if not saved or not one:
-        return dict(saved) if saved else None
-    return {**saved, "output": 0} if saved.get("output", folder.similar) == folder.similar else None
-
-
-def _licence_of_card(root: Path) -> str | None:
-    """The licence in the head of README.md, as model hubs read it."""
-    card = root / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    head = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-    found = re.search(r"^licen[sc]e:[ \t]*([\w.+-]+)[ \t]*$", head[1], re.MULTILINE) if head else None
-    return found[1] if found else None
+def _calibration_of_one(folder: ModelFolder, saved: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The calibration of two logits for the one that they became, whose log-odds are the same."""
+    if not saved or saved.get("output", folder.similar) != folder.similar:
+        return None
+    return {**saved, "output": 0}

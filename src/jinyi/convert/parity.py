@@ -1,4 +1,4 @@
-"""Whether two folders say the same: both computed on the same sentences, compared, and refused if they differ."""
+"""Whether two models say the same: both computed on the same sentences, compared, and refused if they differ."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from jinyi.batches import make_batches
 from jinyi.errors import FolderError
@@ -31,7 +32,7 @@ TEXTS: Final = (
 TEXT_PAIRS: Final = (*PAIRS, *zip(TEXTS, TEXTS[1:], strict=False))
 _PROMPT = "{}："
 # Rounding each weight to 11 or 8 bits moves every layer's output a little, and layers add up. Five times what was
-# measured with random weights of up to 24 layers (docs/converting.md); a wrong weight, label or token is far outside.
+# measured with random weights of many layers; a wrong weight, label or token is far outside.
 _LEAST_COSINE = {"float32": 1 - 1e-6, "float16": 0.9999, "bfloat16": 0.999}
 _LARGEST = {
     PROBABILITIES: {"float32": 1e-6, "float16": 5e-3, "bfloat16": 3e-2},
@@ -41,43 +42,58 @@ _LARGEST = {
 
 @dataclass(frozen=True)
 class Parity:
-    """How far two folders are apart.
+    """How far a written model is from the one it was made of.
 
     Args:
-        compared: "vectors", "hidden states", "probabilities" or "log-probabilities of words".
-        inputs: number of texts or pairs.
+        reader: what computed the written model: "jinyi", or another runtime with its version.
+        compared: "vectors", "hidden states", "probabilities", "log-probabilities of words"; of an exported graph the
+            name of its output, and what was made of it.
+        rows: number of rows compared: of texts, pairs, or their tokens.
         largest_difference: of any two numbers.
-        least_cosine: of any two vectors; None for the others.
-        allowed: what was allowed: the least cosine for vectors and hidden states, else the largest difference.
+        least_cosine: of any two rows; None for rows of a few probabilities.
+        most_allowed: of the difference; None where the cosine alone counts.
+        least_allowed: of the cosine; None where the difference alone counts.
     """
 
+    reader: str
     compared: str
-    inputs: int
+    rows: int
     largest_difference: float
     least_cosine: float | None
-    allowed: float
+    most_allowed: float | None
+    least_allowed: float | None
+
+    @property
+    def same(self) -> bool:
+        """Whether both are within what is allowed; NaN is not."""
+        near = self.most_allowed is None or self.largest_difference <= self.most_allowed
+        cosine = 1.0 if self.least_cosine is None else self.least_cosine
+        return near and (self.least_allowed is None or cosine >= self.least_allowed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         return asdict(self)
 
     def __str__(self) -> str:
-        if self.least_cosine is None:
-            measure, bound = f"largest difference {self.largest_difference:.2g}", f"at most {self.allowed:g}"
-        else:
-            measure, bound = f"least cosine {self.least_cosine:.7f}", f"at least {self.allowed:g}"
-            measure += f", largest difference {self.largest_difference:.2g}"
-        return f"{self.compared} of {self.inputs} inputs: {measure} ({bound} allowed)"
+        found, allowed = [], []
+        if self.least_cosine is not None:
+            found.append(f"least cosine {self.least_cosine:.7f}")
+        if self.least_allowed is not None:
+            allowed.append(f"at least {self.least_allowed:g}")
+        found.append(f"largest difference {self.largest_difference:.2g}")
+        if self.most_allowed is not None:
+            allowed.append(f"at most {self.most_allowed:g}")
+        return f"{self.compared} of {self.rows} rows: {', '.join(found)} ({', '.join(allowed)} allowed)"
 
 
-def outputs(source: Source) -> tuple[str, int, FloatArray]:
+def outputs(source: Source) -> tuple[str, FloatArray]:
     """Compute what a model is for on `TEXTS` or `TEXT_PAIRS`.
 
     Args:
         source: an opened folder of any task.
 
     Returns:
-        what it is, the number of inputs, and the numbers, float32 [rows, columns].
+        what it is, and the numbers, float32 [rows, columns].
     """
     folder, tokenizer = source.folder, source.tokenizer
     cut: dict[str, Any] = {"max_length": folder.max_length, "truncate": "report"}
@@ -88,7 +104,7 @@ def outputs(source: Source) -> tuple[str, int, FloatArray]:
         engine = source.engine(Head("mlm", label_ids=known, log_normalizer=True))
         columns = [np.searchsorted(known, value) for value in ids]
         values, _ = label_log_probs(source, engine, list(TEXTS), columns, _PROMPT, "report")
-        return LOG_PROBS, len(TEXTS), values
+        return LOG_PROBS, values
     if folder.task in ("pair", "classes"):
         paired = folder.task == "pair"
         if paired:
@@ -100,20 +116,20 @@ def outputs(source: Source) -> tuple[str, int, FloatArray]:
         values = sigmoid(logits) if logits.shape[1] == 1 else softmax(logits)
         if paired:
             values = values[:, [folder.similar]]
-        return PROBABILITIES, len(encoded.ids), values
+        return PROBABILITIES, values
     encoded = tokenizer.encode(list(TEXTS), **cut)
     if folder.pooling is not None:
         head = Head("vector", pooling=folder.pooling, dense=folder.dense)
-        return VECTORS, len(TEXTS), run_rows(source.engine(head), encoded, tokenizer.pad_id)
+        return VECTORS, run_rows(source.engine(head), encoded, tokenizer.pad_id)
     rows: dict[int, FloatArray] = {}
     for batch, hidden in source.engine(Head("tokens")).run(make_batches(encoded, pad_id=tokenizer.pad_id)):
         for place, row in enumerate(batch.rows.tolist()):
             rows[row] = np.asarray(hidden)[place, : int(batch.lengths[place])]
-    return HIDDEN, len(TEXTS), np.concatenate([rows[row] for row in sorted(rows)])
+    return HIDDEN, np.concatenate([rows[row] for row in sorted(rows)])
 
 
 def compare(
-    before: tuple[str, int, FloatArray], after: tuple[str, int, FloatArray], *, rounding: str, where: str
+    before: tuple[str, FloatArray], after: tuple[str, FloatArray], *, rounding: str, where: str
 ) -> Parity:
     """Compare the outputs of a source with those of what was written of it.
 
@@ -126,18 +142,18 @@ def compare(
     Raises:
         FolderError: they differ by more than rounding weights to this type explains.
     """
-    (kind, inputs, one), (_, _, other) = before, after
-    difference = float(np.abs(one - other).max()) if one.shape == other.shape else np.inf
-    cosine = None
-    if kind in _LARGEST:
-        allowed = _LARGEST[kind][rounding]
-        same = difference <= allowed
-    else:
-        allowed = _LEAST_COSINE[rounding]
-        cosine = _least_cosine(one, other) if one.shape == other.shape else -1.0
-        same = cosine >= allowed
-    parity = Parity(kind, inputs, difference, cosine, allowed)
-    if not same:
+    (kind, one), (_, other) = before, after
+    alike, numbers = one.shape == other.shape, kind in _LARGEST
+    parity = Parity(
+        reader="jinyi",
+        compared=kind,
+        rows=len(one),
+        largest_difference=float(np.abs(one - other).max()) if alike else np.inf,
+        least_cosine=None if numbers else least_cosine(one, other) if alike else -1.0,
+        most_allowed=_LARGEST[kind][rounding] if numbers else None,
+        least_allowed=None if numbers else _LEAST_COSINE[rounding],
+    )
+    if not parity.same:
         raise FolderError(
             where=where,
             found=f"a converted model that says something else: {parity}",
@@ -149,10 +165,11 @@ def compare(
     return parity
 
 
-def _least_cosine(one: FloatArray, other: FloatArray) -> float:
+def least_cosine(one: npt.NDArray[np.floating], other: npt.NDArray[np.floating]) -> float:
+    """Return the least cosine of two arrays' rows; NaN where one holds NaN."""
     a, b = one.astype(np.float64), other.astype(np.float64)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     # Two zero vectors are the same; one alone is not.
     same = (lengths == 0) & (a == b).all(axis=1)
     dots = np.einsum("nd,nd->n", a, b)
-    return float(min(1.0, np.where(same, 1.0, dots / np.where(lengths == 0, 1.0, lengths)).min()))
+    return float(np.minimum(1.0, np.where(same, 1.0, dots / np.where(lengths == 0, 1.0, lengths)).min()))

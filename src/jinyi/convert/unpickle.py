@@ -221,6 +221,8 @@ class _Machine:
             for pair in arguments[0] if arguments else ():
                 self.set_items(list(pair))
         elif "tensor" in key[1]:
+            if any(arguments[6:]):  # the stored numbers are not those of the tensor
+                self.refuse("a tensor that is negated or conjugated when it is read")
             self.stack.append(self.tensor(*arguments[:4]))
         else:  # a parameter is its tensor; whether it is trained does not matter here
             if not isinstance(arguments[0], StoredTensor):

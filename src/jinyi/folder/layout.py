@@ -124,8 +124,10 @@ def module_files(
     return files
 
 
-def config_json(config: EncoderConfig, task: str, names: Sequence[str]) -> dict[str, Any]:
-    """Return config.json for a task; `names` are a classifier's outputs."""
+def config_json(
+    config: EncoderConfig, task: str, names: Sequence[str], problem_type: str | None = None
+) -> dict[str, Any]:
+    """Return config.json for a task; `names` are a classifier's outputs, `problem_type` as for `write_folder`."""
     body = {
         "architectures": [_CLASSES[config.model_type] + ARCHITECTURES[task]],
         **config.to_dict(),
@@ -138,10 +140,10 @@ def config_json(config: EncoderConfig, task: str, names: Sequence[str]) -> dict[
     if task in ("pair", "classes"):
         body["id2label"] = {str(index): label for index, label in enumerate(names)}
         body["label2id"] = {label: index for index, label in enumerate(names)}
-        body["problem_type"] = (
-            "single_label_classification" if len(names) > 1 else "multi_label_classification"
-        )
+        usual = "single_label_classification" if len(names) > 1 else "multi_label_classification"
+        body["problem_type"] = problem_type or usual
     if task == "pair" and len(names) == 1:
+        body["problem_type"] = usual  # P(similar) is a sigmoid in every reader
         body["sentence_transformers"] = {"activation_fn": _SIGMOID, "version": "4.0.0"}
         body["sbert_ce_default_activation_function"] = _SIGMOID
     return body

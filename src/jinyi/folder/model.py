@@ -19,6 +19,7 @@ FORMAT: Final = 1
 RECORD: Final = "jinyi.json"
 RANGES: Final = "int8_ranges.safetensors"
 SEGMENT_IDS: Final = ("pair", "zeros")
+PROBLEM_TYPES: Final = ("single_label_classification", "multi_label_classification", "regression")
 TASKS: Final = ("embed", "pair", "classes", "topic", "mlm", "encoder")
 ARCHITECTURES: Final = {
     "embed": "Model",
@@ -181,6 +182,12 @@ class ModelFolder:
         sizes = [int(np.prod(self.tensors.shape(name), dtype=np.int64)) for name in self.tensors]
         sizes += [part.size for layer in self.dense for part in layer if part is not None]
         return sum(sizes)
+
+    @property
+    def problem_type(self) -> str | None:
+        """How a classifier's outputs relate, as config.json states it (one of `PROBLEM_TYPES`); None: it does not."""
+        stated = self.raw_config.get("problem_type")
+        return stated if stated in PROBLEM_TYPES else None
 
     @property
     def segment_ids(self) -> str:

@@ -20,7 +20,15 @@ from jinyi.folder.labels import output_labels
 from jinyi.folder.model import FORMAT, RECORD, SEGMENT_IDS, TASKS, Golden, ModelFolder
 from jinyi.folder.modules import Modules, read_dense
 from jinyi.folder.tensors import TensorMap
-from jinyi.folder.weights import CLASSIFIER, MLM_BIAS, check_shapes, drop_decoder, fit_config, read_weights
+from jinyi.folder.weights import (
+    CLASSIFIER,
+    MLM_BIAS,
+    check_shapes,
+    drop_decoder,
+    fit_config,
+    read_weights,
+    refuse_roberta,
+)
 from jinyi.runtime import POOLINGS
 from jinyi.tokens.read import CLUE_ROWS, no_tokenizer, not_wordpiece, read_added, states_lowercase
 
@@ -81,6 +89,7 @@ def read_folder(
     tensors, ignored = read_weights(modules.transformer)
     config, notes = fit_config(raw_config, tensors)
     check_shapes(config, tensors.places(), str(modules.transformer))
+    refuse_roberta(raw_config, config, tensors, str(modules.transformer))
 
     purpose = task or _recognise(record, modules, tensors)
     _check_head(purpose, tensors, root)

@@ -21,6 +21,8 @@ from jinyi.runtime.rotary import TABLE
 _INDEX = "model.safetensors.index.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "bert_model.ckpt.index", "tf_model.h5")
 PROJECTION = "embeddings_project.weight"
+# Their classes count positions from pad_token_id + 1 on, so the rows up to it are never trained.
+_ROBERTAS = ("roberta", "xlm-roberta", "camembert")
 _OTHER_SOURCE = "config.json and weights do not belong together: take both from one source."
 
 
@@ -33,8 +35,8 @@ def no_weights(root: Path) -> FolderError:
             where=str(root),
             found=f"weights only as {', '.join(others)}",
             expected="model.safetensors",
-            fix=f"Convert the model once: jinyi convert {model} NEW_FOLDER (it needs neither PyTorch nor TensorFlow and "
-            "executes nothing from the file). Or take its safetensors version."
+            fix=f"Convert the model once: jinyi convert {model} NEW_FOLDER (it needs neither PyTorch nor "
+            "TensorFlow and executes nothing from the file). Or take its safetensors version."
             if others != ["tf_model.h5"]
             else "Take the safetensors, PyTorch or checkpoint version of the model: Keras files are not read.",
         )
@@ -253,3 +255,33 @@ def check_shapes(config: EncoderConfig, tensors: Mapping[str, Any], where: str) 
             expected=f"{config.architecture} with the {config.num_hidden_layers} layers that config.json says",
             fix=_OTHER_SOURCE,
         )
+
+
+def refuse_roberta(raw: Mapping[str, Any], config: EncoderConfig, tensors: TensorMap, where: str) -> None:
+    """Refuse a true RoBERTa whose tensors have BERT's names, as `RobertaModel` alone is saved.
+
+    A BERT under a config that says roberta has two segments, and no position without a vector.
+
+    Args:
+        raw: config.json.
+        config: what was made of it.
+        tensors: the weights; their shapes are checked. One row of them is read.
+        where: the folder, for messages.
+
+    Raises:
+        FolderError: it is one.
+    """
+    if raw.get("model_type") not in _ROBERTAS or POSITIONS not in tensors:
+        return
+    padding = raw.get("pad_token_id", 1)
+    known = isinstance(padding, int) and 0 <= padding < config.max_position_embeddings
+    if config.type_vocab_size > 1 and not (known and not tensors[POSITIONS][padding].any()):
+        return
+    raise FolderError(
+        where=where,
+        found=f"a true RoBERTa (model_type {raw['model_type']}, {config.type_vocab_size} segment embeddings, "
+        f"{config.max_position_embeddings} positions)",
+        expected="a BERT, MegatronBERT, ALBERT or RoFormer",
+        fix="jinyi does not run this kind of model: it numbers positions differently. If its weights are those of a "
+        "BERT, write bert as model_type into config.json.",
+    )

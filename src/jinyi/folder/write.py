@@ -22,6 +22,7 @@ from jinyi.folder.layout import config_json, model_card, module_files, to_json, 
 from jinyi.folder.model import (
     ARCHITECTURES,
     FORMAT,
+    PROBLEM_TYPES,
     RANGES,
     RECORD,
     SEGMENT_IDS,
@@ -62,6 +63,7 @@ def write_folder(
     labels: Sequence[str] = (),
     similar_label: int | str | None = None,
     segment_ids: str | None = None,
+    problem_type: str | None = None,
     prompts: Mapping[str, str] | None = None,
     default_prompt_name: str | None = None,
     max_length: int | None = None,
@@ -106,6 +108,9 @@ def write_folder(
         similar_label: which label of a pair model means similar, if the names do not tell.
         segment_ids: how a pair model wants the two texts marked: `"pair"` (segments 0 and 1; None says the same) or
             `"zeros"` (all of segment 0).
+        problem_type: what config.json says of a classifier's outputs, by which transformers chooses softmax, sigmoid or
+            neither: one of `PROBLEM_TYPES`; None takes what the number of outputs suggests. One output of a pair model
+            is yes or no whatever this says.
         prompts: named prompts.
         default_prompt_name: the prompt used when none is named.
         max_length: longest input in tokens; None takes all positions of the encoder.
@@ -139,6 +144,8 @@ def write_folder(
         _check_choice("pooling", pooling, POOLINGS)
     if segment_ids is not None:
         _check_choice("segment_ids", segment_ids, SEGMENT_IDS)
+    if problem_type is not None:
+        _check_choice("problem_type", problem_type, PROBLEM_TYPES)
     if ARCHITECTURES[task] == "ForSequenceClassification" and (pooling or dense):
         raise InputError(
             where="pooling, dense",
@@ -171,7 +178,7 @@ def write_folder(
 
     with StagedFolder(path, overwrite=overwrite) as stage:
         title = name or stage.target.name
-        stage.put("config.json", to_json(config_json(config, task, names)))
+        stage.put("config.json", to_json(config_json(config, task, names, problem_type)))
         public = public_names(config, tensors)
         stage.put(
             "model.safetensors",

@@ -102,6 +102,7 @@ def prune_model(
         labels=old.labels,
         similar_label=old.similar_label,
         segment_ids=record.get("segment_ids"),
+        problem_type=old.problem_type,
         prompts=old.prompts,
         default_prompt_name=old.default_prompt_name,
         max_length=old.max_length,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jinyi.convert.export.parity import Parity
 from jinyi.convert.export.write import DTYPES, FORMATS, Exported, export
 
-__all__ = ["DTYPES", "FORMATS", "Exported", "Parity", "export"]
+__all__ = ["DTYPES", "FORMATS", "Exported", "export"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ import numpy.typing as npt
 from jinyi.batches import Batch, make_batches
 from jinyi.convert.export.extras import load_onnxruntime
 from jinyi.convert.export.reader_graph import INPUTS, shape_of
-from jinyi.convert.parity import TEXT_PAIRS, TEXTS
+from jinyi.convert.parity import TEXT_PAIRS, TEXTS, Parity, least_cosine
 from jinyi.errors import FolderError
+from jinyi.models.heads import softmax
+from jinyi.models.pair_scorer import sigmoid
 from jinyi.models.source import Source
 from jinyi.runtime import Head
 from jinyi.runtime.openvino_api import load_openvino
@@ -25,25 +26,6 @@ Reader = Callable[[Mapping[str, npt.NDArray[np.int64]]], Mapping[str, npt.NDArra
 
 LEAST_COSINE = 0.99999
 LARGEST_DIFFERENCE = {"float32": 1e-4, "float16": 1e-2}
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far a written model is from its source.
-
-    Args:
-        reader: what computed the written model, with its version.
-        output: what was compared: an output of the model, and what was made of it.
-        rows: number of rows compared.
-        least_cosine: the smallest cosine of two rows; None for rows of a few probabilities.
-        largest_difference: of any two numbers: of vectors of length 1, of hidden states, or of probabilities.
-    """
-
-    reader: str
-    output: str
-    rows: int
-    least_cosine: float | None
-    largest_difference: float
 
 
 def encode_samples(source: Source) -> Encoded:
@@ -92,7 +74,7 @@ def _words(source: Source, encoded: Encoded) -> Rows:
 
 
 def measure(
-    reader: Reader, name: str, source: Source, encoded: Encoded, expected: Mapping[str, Rows]
+    reader: Reader, name: str, source: Source, encoded: Encoded, expected: Mapping[str, Rows], dtype: str
 ) -> list[Parity]:
     """Feed a written graph with the samples in one padded batch and compare it with the source.
 
@@ -102,6 +84,7 @@ def measure(
         source: the model that was exported.
         encoded: samples of `encode_samples`.
         expected: of `compute`.
+        dtype: in which matrices are stored.
     """
     inputs = _padded(encoded, source.tokenizer.pad_id)
     outputs, shape, folder = reader(inputs), shape_of(source.folder), source.folder
@@ -123,19 +106,17 @@ def measure(
         for weight, bias in () if shape.folded else folder.dense:
             vectors = [weight @ vector + (0 if bias is None else bias) for vector in vectors]
         found[f"last_hidden_state, {shape.pooling} pooling"] = vectors, expected["sentence_embedding"]
-    return [_compared(name, key, *pair, single=_single(source)) for key, pair in found.items()]
+    return [_compared(source, name, key, *pair, dtype) for key, pair in found.items()]
 
 
 def measure_folder(
-    path: Path, source: Source, encoded: Encoded, expected: Mapping[str, Rows]
+    path: Path, source: Source, encoded: Encoded, expected: Mapping[str, Rows], dtype: str
 ) -> list[Parity]:
     """Compare a written model folder with its source, both computed by jinyi."""
     options = {"as_task": source.folder.task, "similar_label": source.folder.similar_label}
     written = Source.open(path, "", precision="float32", **options)  # type: ignore[arg-type]
     given = compute(written, encoded)
-    return [
-        _compared("jinyi", key, given[key], rows, single=_single(source)) for key, rows in expected.items()
-    ]
+    return [_compared(source, "jinyi", key, given[key], rows, dtype) for key, rows in expected.items()]
 
 
 def check(parities: list[Parity], dtype: str, where: str) -> None:
@@ -145,13 +126,10 @@ def check(parities: list[Parity], dtype: str, where: str) -> None:
         FolderError: a cosine below `LEAST_COSINE` or a difference above `LARGEST_DIFFERENCE` of the type.
     """
     for parity in parities:
-        cosine = 1.0 if parity.least_cosine is None else parity.least_cosine
-        # Written so that NaN is refused, too.
-        if not (cosine >= LEAST_COSINE and parity.largest_difference <= LARGEST_DIFFERENCE[dtype]):
+        if not parity.same:
             raise FolderError(
-                found=f"{parity.output} by {parity.reader} with cosine {cosine:.7f} and a difference of "
-                f"{parity.largest_difference:.2g}",
-                expected=f"at least {LEAST_COSINE} and at most {LARGEST_DIFFERENCE[dtype]}, rounding of {dtype}",
+                found=f"{parity.reader} computes something else: {parity}",
+                expected=f"the same but for the rounding of {dtype}",
                 fix="Nothing was written. Export in float32; if it is that already, this is a defect of jinyi.",
                 where=where,
             )
@@ -192,27 +170,22 @@ def _padded(encoded: Encoded, pad_id: int) -> dict[str, npt.NDArray[np.int64]]:
     return inputs
 
 
-def _single(source: Source) -> bool:
-    """Whether logits are yes or no each (sigmoid) or exclude each other (softmax)."""
-    return source.folder.n_labels == 1
-
-
-def _compared(reader: str, output: str, given: Rows, expected: Rows, *, single: bool) -> Parity:
-    ours = np.concatenate([np.atleast_2d(row) for row in expected]).astype(np.float64)
-    theirs = np.concatenate([np.atleast_2d(row) for row in given]).astype(np.float64)
-    lengths = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
-    cosine: float | None = float(((ours * theirs).sum(1) / lengths[0] / lengths[1]).min())
+def _compared(source: Source, reader: str, output: str, given: Rows, expected: Rows, dtype: str) -> Parity:
+    ours, theirs = (np.concatenate([np.atleast_2d(row) for row in rows]) for rows in (expected, given))
+    directed = output != "logits" or ours.shape[1] > 2
+    cosine = least_cosine(ours, theirs) if directed else None
     if output == "logits":
-        cosine = cosine if ours.shape[1] > 2 else None
-        ours, theirs = _probabilities(ours, single), _probabilities(theirs, single)
+        # One logit says yes or no, several exclude each other.
+        shares = sigmoid if source.folder.n_labels == 1 else softmax
+        ours, theirs = shares(ours), shares(theirs)
     elif output != "last_hidden_state":
-        ours, theirs = ours / lengths[0][:, None], theirs / lengths[1][:, None]
-    return Parity(reader, output, len(ours), cosine, float(np.abs(ours - theirs).max()))
-
-
-def _probabilities(logits: npt.NDArray[np.float64], single: bool) -> npt.NDArray[np.float64]:
-    if single:
-        return 1 / (1 + np.exp(-logits))
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    shares: npt.NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
-    return shares
+        ours, theirs = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (ours, theirs))
+    return Parity(
+        reader=reader,
+        compared=output,
+        rows=len(ours),
+        largest_difference=float(np.abs(ours - theirs).max()),
+        least_cosine=cosine,
+        most_allowed=LARGEST_DIFFERENCE[dtype],
+        least_allowed=LEAST_COSINE if directed else None,
+    )

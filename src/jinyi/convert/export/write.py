@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinyi.convert.carried import carried
 from jinyi.convert.export.extras import load_onnx, load_onnxruntime
 from jinyi.convert.export.onnx_graph import translate
 from jinyi.convert.export.parity import (
-    Parity,
     check,
     compute,
     encode_samples,
@@ -22,6 +22,7 @@ from jinyi.convert.export.parity import (
     openvino_reader,
 )
 from jinyi.convert.export.reader_graph import reader_graph, shape_of
+from jinyi.convert.parity import Parity
 from jinyi.errors import InputError, shorten
 from jinyi.folder import MANIFEST, RECORD, Golden, ModelFolder, StagedFolder, write_folder
 from jinyi.hashes import file_sha256
@@ -144,13 +145,15 @@ def export(
             elif name != MANIFEST and not (folded and name in _PYTORCH):
                 stage.link(file, name, file_sha256(file))
         if not folded:
-            parities += measure_folder(whole, source, encoded, expected)
+            parities += measure_folder(whole, source, encoded, expected, stored)
         if "onnx" in formats:
             _write_onnx(opened, stage, stored)
-            parities += measure(*onnx_reader(stage.path / ONNX_FILE), source, encoded, expected)
+            parities += measure(*onnx_reader(stage.path / ONNX_FILE), source, encoded, expected, stored)
         if "openvino" in formats:
             _write_openvino(opened, stage, stored, work)
-            parities += measure(*openvino_reader(stage.path / OPENVINO_FILE), source, encoded, expected)
+            parities += measure(
+                *openvino_reader(stage.path / OPENVINO_FILE), source, encoded, expected, stored
+            )
         check(parities, stored, str(stage.target))
         shutil.rmtree(work)
         kinds = (".safetensors", ".onnx", ".onnx_data", ".xml", ".bin")
@@ -197,44 +200,29 @@ def _extra(folder: ModelFolder) -> str:
 
 def _write_whole(source: Source, path: Path, dtype: str, folded: bool) -> Path:
     """Write what sentence-transformers and transformers open; of a folded one all but the weights is used."""
-    folder, record = source.folder, source.folder.record
-    golden: Golden | Callable[[Path], Golden] | None = None if folded else folder.golden
+    folder = source.folder
+    kept = carried(folder)
+    same_task = folder.record.get("task") == folder.task
+    golden: Golden | Callable[[Path], Golden] | None = folder.golden if same_task and not folded else None
     if golden is not None and dtype != ("float16" if folder.dtype == "F16" else "float32"):
         golden = make_golden  # rounded weights give other numbers
-    encoder = folder.task not in ("pair", "classes")
-    name = str(record.get("name") or folder.path.name)
+    name = str(folder.record.get("name") or folder.path.name)
+    if folded:
+        kept |= {"pooling": shape_of(folder).pooling, "dense": (), "ranges": None, "int8": None}
     return write_folder(
         path,
-        task=folder.task,
-        config=folder.config,
+        **kept,
         weights=folder.weights(),
         tokenizer=source.tokenizer,
-        pooling=(shape_of(folder).pooling if folded else folder.pooling) if encoder else None,
-        normalize=folder.normalize,
-        dense=folder.dense if encoder and not folded else (),
-        labels=folder.labels,
-        similar_label=folder.similar_label,
-        segment_ids=record.get("segment_ids"),
-        prompts=folder.prompts,
-        default_prompt_name=folder.default_prompt_name,
-        max_length=folder.max_length,
         dtype=dtype,
         name=name,
-        summary=record.get("summary"),
-        licence=record.get("licence"),
         golden=golden,
-        calibration=record.get("calibration"),
-        ranges=None if folded else folder.ranges(),
-        int8=record.get("int8"),
-        training=record.get("training"),
-        results=record.get("results") or (),
-        card=_card(folder, name) if folded else None,
+        card=_card(folder, name, kept["licence"]) if folded else None,
     )
 
 
-def _card(folder: ModelFolder, name: str) -> str:
+def _card(folder: ModelFolder, name: str, licence: str | None) -> str:
     """The README of a folder that holds graphs alone."""
-    licence = folder.record.get("licence")
     head = f"---\nlanguage: zh\nlicense: {licence}\n---\n\n" if licence else ""
     return (
         f"{head}# {name}\n\nSentence vectors of {folder.vector_size} numbers by a graph, in `onnx/` or `openvino/`: "

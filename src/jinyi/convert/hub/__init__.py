@@ -27,6 +27,7 @@ from jinyi.convert.hub.snapshot import (
     put_in_place,
 )
 from jinyi.errors import InputError, shorten
+from jinyi.folder.atomic import StagedFolder
 from jinyi.folder.jsonfile import optional_json
 from jinyi.folder.model import RECORD
 from jinyi.folder.write import read_manifest
@@ -82,9 +83,11 @@ def download(
     _check_options(source, endpoint, token, offline)
     target = Path(output).expanduser() if output is not None else models_home() / full
     if not overwrite and (target / "config.json").is_file():
-        _check_present(target, revision)
+        known = {full, repository, entry.modelscope if entry else None}
+        _check_present(target, revision, known if output is not None else None)
         say(f"{full} is there already: {target}")
         return target
+    StagedFolder(target, overwrite=overwrite).check_target()  # now, and not after hours of fetching
     work = models_home() / ".downloads" / f"{source}--{repository.replace('/', '--')}"
     with _alone(work):
         files = work / "files"
@@ -166,13 +169,24 @@ def _check_options(source: str, endpoint: str | None, token: str | None, offline
         )
 
 
-def _check_present(target: Path, revision: str | None) -> None:
-    had = (optional_json(target / RECORD).get("source") or {}).get("revision")
-    if revision is not None and revision != had:
+def _check_present(target: Path, revision: str | None, names: set[str | None] | None) -> None:
+    """Check that a folder that is there is the model that was asked for.
+
+    Args:
+        target: the folder.
+        revision: the one asked for, if any.
+        names: of the repositories that hold the model, for a folder that the user named; None for the model's own
+            place, where it may also have been put by hand.
+    """
+    source = optional_json(target / RECORD).get("source")
+    had = source if isinstance(source, dict) else {}
+    origin, state = had.get("repository") or "unknown origin", had.get("revision") or "unknown"
+    other = names is not None and origin not in names
+    if other or (revision is not None and revision != state):
         raise InputError(
             where=str(target),
-            found=f"a model folder there already, of revision {had or 'unknown'}",
-            expected=f"revision {revision}",
+            found=f"a model folder there already, of {origin if other else f'revision {state}'}",
+            expected="a free path, or this model" if other else f"revision {revision}",
             fix="Add overwrite=True (--overwrite) to replace it, or give another folder as output (--output).",
         )
 

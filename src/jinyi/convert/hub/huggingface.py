@@ -165,6 +165,8 @@ class HuggingFace:
                 fix=f"It was not kept; try again. If it comes again, {self.endpoint} serves a wrong file: take another "
                 "endpoint.",
             )
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())  # the folder made of it is to be whole after a power failure too
         os.replace(part, file)
 
     def _go_on(self, remote: _Remote, commit: str, part: Path) -> None:
