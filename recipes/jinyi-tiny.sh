@@ -4,8 +4,8 @@
 #   bash recipes/jinyi-tiny.sh DATA [OPTIONS of every `jinyi train`]
 #
 # DATA holds the sets that the four recipes name, and corpus/ with the raw text listed here. Vocabulary and shards are
-# made in DATA/shards, runs in ./runs: runs/jinyi-tiny-embed/best and so on are the models. A stopped script goes on
-# where it was when it is started again.
+# made in DATA/shards, pairs for the vectors in DATA/lexical, runs in ./runs: runs/jinyi-tiny-embed/best and so on are the
+# models. A stopped script goes on where it was when it is started again.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1
@@ -36,6 +36,16 @@ fi
 if [ ! -e "$shards/jinyi-tiny" ]; then
     jinyi corpus shard --input "$text" --documents lines --longest 126 \
         --tokenizer "$shards/jinyi-tiny-vocabulary/tokenizer.json" --output "$shards/jinyi-tiny"
+fi
+# Sentences of raw text with the share of their characters that they have in common, for the vectors.
+if [ ! -e "$data/lexical/train.jsonl" ]; then
+    mkdir -p "$data/lexical"
+    takes=()
+    for part in baidu_hot cctv_news news_briefs finance peoples_daily cmrc2018 subtitles forum_posts tatoeba; do
+        takes+=("$data/corpus/$part.txt.xz")
+    done
+    python "$here/lexical_pairs.py" --rows 120000 --seed 1 "${takes[@]}" > "$data/lexical/train.jsonl.part"
+    mv "$data/lexical/train.jsonl.part" "$data/lexical/train.jsonl"
 fi
 # Data with its stated terms and limits, for the model cards.
 card=$(python -c 'import json, pathlib, sys; print(json.dumps(pathlib.Path(sys.argv[1]).read_text("utf-8")))' \

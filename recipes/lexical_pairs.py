@@ -18,6 +18,7 @@ import json
 import lzma
 import random
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def main() -> None:
     sources = []
     for file in options.files:
         documents = [document for document in sentences(file) if document]
+        if sum(map(len, documents)) < 2:
+            sys.exit(f"{file}: fewer than two sentences of 6 to 60 characters")
         rng.shuffle(documents)
         sources.append(documents)
     share = options.rows // (3 * len(sources)) + 1

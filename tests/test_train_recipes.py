@@ -146,7 +146,7 @@ def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
     """recipes/jinyi-tiny.sh: raw text to vocabulary, shards and four models."""
     pytest.importorskip("rjieba")
     data = tmp_path / "data"
-    shutil.copytree(toy / "data", data, ignore=shutil.ignore_patterns("shards"))
+    shutil.copytree(toy / "data", data, ignore=shutil.ignore_patterns("shards", "lexical"))
     sources = ast.literal_eval(
         re.search(
             r"^CORPUS = (\{.*?\})", (RECIPES / "tiny" / "data.py").read_text(encoding="utf-8"), re.M | re.S
@@ -169,3 +169,22 @@ def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
     for name, folder in (("pretrain", "last"), ("embed", "best"), ("pair", "best"), ("topic", "best")):
         made = read_folder(tmp_path / "runs" / f"jinyi-tiny-{name}" / folder)
         assert (made.config.num_hidden_layers, made.config.hidden_size) == (4, 312)
+
+
+def test_lexical_pairs_are_labelled_by_the_characters_they_share(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    lines = [text(rng) + "".join(rng.sample(vocabulary()[5:], 12)) for _ in range(90)]
+    file = tmp_path / "news.txt"
+    file.write_text("\n".join("\n".join(lines[row : row + 3]) + "\n" for row in range(0, 90, 3)), "utf-8")
+    command = [sys.executable, RECIPES / "lexical_pairs.py", "--rows", "60", file]
+    first, again = (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert first == again
+    rows = [json.loads(line) for line in first.splitlines()]
+    assert 40 <= len(rows) <= 60
+    for row in rows:
+        assert row["texta"].strip() and row["textb"].strip() and row["texta"] != row["textb"]
+        shared = set(row["texta"]) & set(row["textb"])
+        assert 0 <= row["score"] <= 0.9 and (shared or row["score"] == 0)
+    assert len({row["score"] for row in rows}) > 3

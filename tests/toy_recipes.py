@@ -109,6 +109,8 @@ def row(file: str, number: int, rng: random.Random) -> dict[str, Any]:
         return pair
     if folder == "stsb":
         return {**pair, "score": float(number % 6)}
+    if folder == "lexical":
+        return {**pair, "score": number % 10 / 10}
     return {**pair, "label": number % (3 if folder == "qbqtc" else 2)}
 
 
