@@ -97,6 +97,10 @@ def test_langchain_options(small_folders: Path, prompted: Path) -> None:
     assert cls.embed_query(TEXTS[0]) != LangChainEmbeddings(small_folders / "embed").embed_query(TEXTS[0])
     with pytest.raises(TypeError, match="threads is an option for opening a model"):
         LangChainEmbeddings(encoder, threads=1)
+    with pytest.raises(InputError, match="truncate"):
+        LangChainEmbeddings(encoder, truncate="cut")
+    with pytest.raises(InputError, match="embed_query"):
+        own.embed_documents(TEXTS[0])
     with pytest.raises(ModelNotFoundError):
         LangChainEmbeddings("no-such-model")
     with pytest.raises(FolderError, match="pooling"):
@@ -215,6 +219,22 @@ def test_predict_of_mteb(small_folders: Path) -> None:
         ours.predict(batches(queries), batches(TEXTS), **NOWHERE)
     with pytest.raises(InputError, match="precision"):
         ours.predict(batches(queries), batches(documents), precision="binary", **NOWHERE)
+
+
+def test_options_of_a_call_and_of_opening(small_folders: Path, prompted: Path) -> None:
+    encoder, scorer = SentenceEncoder.load(prompted), PairScorer.load(small_folders / "pair")
+    vectors = MtebEncoder(encoder).encode(batches(TEXTS), prompt="查", **NOWHERE)
+    np.testing.assert_allclose(vectors, encoder.encode(TEXTS, prompt="查"), atol=1e-6)
+    options = {"raw_scores": False, "symmetric": False}
+    scores = MtebCrossEncoder(scorer).predict(batches(TEXTS), batches(TEXTS[::-1]), **options, **NOWHERE)
+    pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
+    np.testing.assert_allclose(scores, scorer.predict(pairs, **options), atol=1e-6)
+    with pytest.raises(TypeError, match="precision is an option for opening a model"):
+        MtebEncoder(encoder, precision="bfloat16")
+    with pytest.raises(TypeError, match="device is an option for opening a model"):
+        MtebCrossEncoder(scorer, device="cuda")
+    with pytest.raises(TypeError, match="found a PairScorer"):
+        MtebEncoder(scorer)  # type: ignore[type-var]
 
 
 def test_empty_documents_come_last(small_folders: Path) -> None:

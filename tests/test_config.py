@@ -42,6 +42,7 @@ def test_written_form_is_read_back(pre_layer_norm: bool) -> None:
         ({"hidden_size": 25}, "num_attention_heads"),
         ({"hidden_size": "24"}, "hidden_size"),
         ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
         ({"vocab_size": True}, "vocab_size"),
         ({"hidden_act": "silu"}, "silu"),
         ({"pad_token_id": 100}, "pad_token_id"),

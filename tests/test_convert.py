@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -422,6 +424,13 @@ def test_what_is_carried_over_and_recorded(tmp_path: Path) -> None:
     assert body["task"] == "pair" and body["parity"]["most_allowed"] == 1e-6
 
 
+def test_results_belong_to_their_pooling(tmp_path: Path) -> None:
+    source = write_small(tmp_path / "m", pooling="cls", results=[{"name": "sts", "value": 0.5}])
+    assert convert(source, tmp_path / "same").folder.record["results"]
+    other = convert(source, tmp_path / "other", pooling="mean").folder
+    assert other.pooling == "mean" and not other.record["results"]
+
+
 def test_in_place_and_over_others(tmp_path: Path) -> None:
     source = lay_out(tmp_path / "source", original())
     expected = probabilities(original(), source)
@@ -488,6 +497,47 @@ def test_refused_sources(tmp_path: Path) -> None:
             convert(path, tmp_path / "out" / "model")
     assert not (tmp_path / "out" / "model").exists()
     assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
+@pytest.mark.parametrize("form", ["bin", "zip"])
+def test_a_full_disk(tmp_path: Path, form: str) -> None:
+    """Also while the source is laid out, before any folder is begun."""
+    source = lay_out(tmp_path / "source", original())
+    if form == "zip":
+        pair = Path(__file__).with_name("fixtures") / "tf" / "pair"
+        source = Path(shutil.make_archive(str(tmp_path / "pair"), "zip", pair))
+    limited = (
+        "import resource, signal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "from jinyi.cli import main\nmain()"
+    )
+    command = [sys.executable, "-c", limited, "convert", source, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "a disk that refuses" in done.stderr and "Free space" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == sorted({"source", source.name})
+
+
+def test_messages_name_the_source(tmp_path: Path) -> None:
+    """And not the place where it was laid out, which is gone by then."""
+    source = lay_out(tmp_path / "source", original())
+    edit(source / "config.json", num_attention_heads=7)
+    with pytest.raises(FolderError) as caught:
+        convert(source, tmp_path / "out", task="mlm")
+    assert ".tmp" not in str(caught.value)
+    edit(source / "config.json", num_attention_heads=4)
+    with pytest.raises(FolderError, match="masked language model") as caught:
+        convert(source, tmp_path / "out", task="mlm")
+    assert caught.value.where == str(source)
+
+
+def test_nothing_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lay_out(tmp_path / "source", original()))
+    with pytest.raises(ModelNotFoundError):
+        convert("", tmp_path / "out")
+    assert convert(".", tmp_path / "out").folder.task == "pair"
 
 
 def test_refused_options(tmp_path: Path, small_folders: Path) -> None:

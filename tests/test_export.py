@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 import jinyi
+from folder_tools import edit
+from jinyi.convert import convert
 from jinyi.convert.export import export, onnx_file, onnx_graph, parity, write
 from jinyi.convert.export.onnx_graph import translate
 from jinyi.convert.export.reader_graph import reader_graph
@@ -212,7 +215,7 @@ def test_a_folder_whitens_once(exported: Path) -> None:
     assert not list(folder.rglob("*.safetensors"))
     assert not (folder / "2_Dense").exists()
     assert "jinyi.SentenceEncoder" not in (folder / "README.md").read_text(encoding="utf-8")
-    with pytest.raises(FolderError, match="no weights"):
+    with pytest.raises(FolderError, match="exported from"):
         read_folder(folder)
 
 
@@ -400,6 +403,58 @@ def test_options_open_the_model_otherwise(exported: Path, tmp_path: Path) -> Non
     assert json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))["architectures"] == [
         "BertModel"
     ]
+
+
+def test_what_was_made_for_another_task_stays_behind(tmp_path: Path) -> None:
+    """An encoder of a pair model has no calibrated scores, no labels, and no results of pairs."""
+    calibration = {"method": "platt", "slope": 2.0, "intercept": 0.0}
+    results = [{"protocol": "dev", "auc": 0.9}]
+    pair = write_small(
+        tmp_path / "pair", "pair", calibration=calibration, results=results, summary="P(similar)."
+    )
+    same = export(pair, tmp_path / "same", to="onnx")
+    record = read_folder(same.path).record
+    assert (record["calibration"], record["results"], record["summary"]) == (
+        calibration,
+        results,
+        "P(similar).",
+    )
+    assert any("calibration" in note for note in same.notes)
+    other = export(pair, tmp_path / "other", to="onnx", task="embed", pooling="mean")
+    record = read_folder(other.path).record
+    kept = {
+        key: record[key] for key in ("calibration", "results", "labels", "summary", "golden") if record[key]
+    }
+    assert kept == {} and not other.notes
+    (pair / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    assert read_folder(export(pair, tmp_path / "card", to="openvino").path).record["licence"] == "mit"
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_how_outputs_relate_is_kept(tmp_path: Path, problem: str) -> None:
+    """transformers chooses softmax, sigmoid or neither by it."""
+    source = write_small(tmp_path / "m", "classes", outputs=3, labels=["体育", "财经", "新闻"])
+    edit(source / "config.json", problem_type=problem)
+    written = [export(source, tmp_path / "out", to="sentence-transformers").path]
+    written.append(convert(source, tmp_path / "converted").path)
+    expected = jinyi.pipeline("text-classification", source)("今天天气很好", top_k=None)
+    for folder in written:
+        assert read_folder(folder).problem_type == problem
+        got = jinyi.pipeline("text-classification", folder)("今天天气很好", top_k=None)
+        assert [row["label"] for row in got] == [row["label"] for row in expected]
+        assert [row["score"] for row in got] == pytest.approx([row["score"] for row in expected], abs=1e-6)
+
+
+@pytest.mark.parametrize("write", [convert, partial(export, to="openvino")], ids=["convert", "export"])
+def test_options_without_effect_are_refused(exported: Path, tmp_path: Path, write: Any) -> None:
+    with pytest.raises(InputError, match="pooling"):
+        write(exported / "pair", tmp_path / "out", pooling="mean")
+    with pytest.raises(InputError, match="similar_label"):
+        write(exported / "cls", tmp_path / "out", similar_label="甲")
+    if write is not convert:  # which makes an encoder of it
+        with pytest.raises(InputError, match="task embed"):
+            write(exported / "words", tmp_path / "out", pooling="mean")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_of_other_tools(tmp_path: Path) -> None:

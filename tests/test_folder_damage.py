@@ -243,6 +243,31 @@ def test_newer_format_and_damaged_records(tmp_path: Path) -> None:
     assert "JSON object" in error_of(path).expected
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [{"labels": 5}, {"labels": "ab"}, {"prompts": ["a"]}, {"prompts": {"a": 3}}, {"calibration": [1]}],
+)
+def test_records_of_another_form(tmp_path: Path, entry: dict[str, Any]) -> None:
+    path = write_small(tmp_path / "m", "pair")
+    edit(path / "jinyi.json", **entry)
+    assert next(iter(entry)) in error_of(path).found
+
+
+@pytest.mark.parametrize("change", [{"added_tokens": [1]}, {"added_tokens": [{"content": "[X]"}]}])
+def test_tokens_without_a_number(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = write_small(tmp_path / "m")
+    edit(path / "tokenizer.json", **change)
+    assert "tokens without a number" in error_of(path).found
+
+
+def test_sentence_transformers_that_lower_case_themselves(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "m", pooling="cls")
+    edit(path / "sentence_bert_config.json", do_lower_case=True)
+    read_folder(path)  # the tokenizer does it too
+    edit(path / "tokenizer_config.json", do_lower_case=False)
+    assert "do_lower_case" in error_of(path).found
+
+
 def test_label_names(tmp_path: Path) -> None:
     path = write_small(tmp_path / "m", "pair", outputs=2)
     edit(path / "config.json", id2label={"0": "a"})

@@ -17,7 +17,7 @@ import pytest
 import jinyi
 from folder_tools import edit
 from jinyi import PairScorer, SentenceEncoder, TopicClassifier
-from jinyi.errors import FolderError, InputError, ModelNotFoundError, NotFittedError, TruncationWarning
+from jinyi.errors import FolderError, InputError, ModelNotFoundError, TruncationWarning
 from jinyi.pipelines import TASKS
 from small_models import VOCAB, write_small
 
@@ -240,8 +240,8 @@ def test_what_was_fitted_classifies(tmp_path: Path, folders: dict[str, Path]) ->
         saved = topics.save(tmp_path / name)
         answers = opened("text-classification", saved)(TEXTS)
         assert [answer["label"] for answer in answers] == [str(label) for label in topics.predict(TEXTS)]
-    with pytest.raises(NotFittedError, match="neither labels nor training examples"):
-        opened("text-classification", folders["embed"])(TEXTS)
+    with pytest.raises(FolderError, match="without labels"):
+        jinyi.pipeline("text-classification", folders["embed"])
 
 
 @pytest.mark.parametrize(
@@ -631,6 +631,13 @@ def test_unknown_tasks(task: str, nearest: str) -> None:
 def test_tasks_far_from_any(task: Any) -> None:
     with pytest.raises(InputError, match="expected one of text-classification"):
         jinyi.pipeline(task)
+
+
+def test_options_of_the_other_kind_of_model(folders: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="pooling for a pair model"):
+        opened("sentence-similarity", folders["pair"], pooling="mean")
+    with pytest.raises(InputError, match="segment_ids for a model of vectors"):
+        opened("sentence-similarity", folders["embed"], segment_ids="zeros")
 
 
 def test_unknown_options(folders: dict[str, Path]) -> None:

@@ -126,6 +126,16 @@ def test_other_models_in_the_models_folder(places: Path) -> None:
     assert find_model("somebody/model") == one
 
 
+def test_a_damaged_folder_does_not_hide_the_others(places: Path) -> None:
+    cut, odd = write_small(models_home() / "cut"), write_small(models_home() / "odd")
+    (cut / "config.json").write_text('{"num_hidden', encoding="utf-8")
+    edit(odd / "jinyi.json", parameters="many")
+    edit(odd / "config.json", hidden_size="wide")
+    here = {entry.name: entry for entry in list_models() if not entry.shipped and entry.path is not None}
+    assert set(here) == {"cut", "odd"} and "Damaged" in here["cut"].note
+    assert (here["odd"].width, here["odd"].parameters) == (0, None)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -30,7 +30,8 @@ from jinyi.batches import make_batches
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError
 from jinyi.runtime import Engine, Head, open_engine
-from jinyi.runtime.graph import build_graph, with_zero
+from jinyi.runtime.graph import build_graph
+from jinyi.runtime.graph_pieces import with_zero
 from jinyi.runtime.int8 import measure_ranges
 from jinyi.runtime.openvino_api import load_openvino
 from jinyi.runtime.torch_encoder import attend

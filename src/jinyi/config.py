@@ -21,6 +21,7 @@ _SILENT: dict[str, dict[str, Any]] = {
 }
 _REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 _COUNTS = (*_REQUIRED, "max_position_embeddings", "type_vocab_size")
+_MOST_LAYERS = 1000
 _OPTIONAL = ("embedding_size", "num_hidden_groups")
 _SWITCHES = ("pre_layer_norm", "rotary", "rotary_value")
 _OF_ARCHITECTURE = (*_SWITCHES, *_OPTIONAL)
@@ -84,6 +85,8 @@ class EncoderConfig:
                 raise _config_error(
                     f"{name} = {shorten(value)}", f"{name} to be a whole number of at least 1"
                 )
+        if self.num_hidden_layers > _MOST_LAYERS:  # a damaged file is not to fill the memory with names
+            raise _config_error(f"num_hidden_layers = {self.num_hidden_layers}", f"at most {_MOST_LAYERS}")
         if self.hidden_size % self.num_attention_heads:
             raise _config_error(
                 f"hidden_size {self.hidden_size} with num_attention_heads {self.num_attention_heads}",

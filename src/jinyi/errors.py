@@ -50,6 +50,16 @@ class InputError(JinyiError, ValueError):
 class FolderError(JinyiError, ValueError):
     """A model folder is incomplete, damaged or contradicts itself."""
 
+    def moved(self, old: object, new: object) -> FolderError:
+        """Return the same error at another place, for files that lay elsewhere for a while.
+
+        Args:
+            old: the path that `where` may hold.
+            new: the path that the user knows.
+        """
+        place = self.where.replace(str(old), str(new))
+        return FolderError(found=self.found, expected=self.expected, fix=self.fix, where=place)
+
 
 class ModelNotFoundError(JinyiError, LookupError):
     """No model of that name is on this disk."""

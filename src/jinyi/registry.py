@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from jinyi.errors import InputError, ModelNotFoundError, shorten
+from jinyi.errors import FolderError, InputError, ModelNotFoundError, shorten
 from jinyi.folder.jsonfile import optional_json
 from jinyi.folder.model import RECORD
 
@@ -135,14 +135,17 @@ def shipped_models() -> tuple[ModelEntry, ...]:
 
 
 def _entry(folder: Path, *, name: str | None = None, shipped: bool = False) -> ModelEntry:
-    record, config = optional_json(folder / RECORD), optional_json(folder / "config.json")
-    summary = record.get("summary")
+    try:
+        record, config = optional_json(folder / RECORD), optional_json(folder / "config.json")
+    except FolderError as error:  # one damaged folder does not keep the others from being listed
+        record, config = {"summary": f"Damaged: {error.found}."}, {}
+    summary, parameters = record.get("summary"), _number(record.get("parameters"))
     return ModelEntry(
         name=name or folder.name,
         task=str(record.get("task", "encoder")),
-        layers=int(config.get("num_hidden_layers", 0)),
-        width=int(config.get("hidden_size", 0)),
-        parameters=round(record["parameters"] / 1e6, 1) if record.get("parameters") else None,
+        layers=_number(config.get("num_hidden_layers")),
+        width=_number(config.get("hidden_size")),
+        parameters=round(parameters / 1e6, 1) if parameters else None,
         pooling=record.get("pooling"),
         licence=record.get("licence"),
         architecture=str(config.get("model_type", "bert")),
@@ -150,6 +153,10 @@ def _entry(folder: Path, *, name: str | None = None, shipped: bool = False) -> M
         shipped=shipped,
         path=folder,
     )
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def list_models() -> tuple[ModelEntry, ...]:

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from jinyi.adapters.opening import opened
+from jinyi.errors import InputError, shorten
+from jinyi.models.common import check_truncate
 from jinyi.models.sentence_encoder import SentenceEncoder
 
 # The names under which models keep such prompts, as sentence-transformers looks them up.
@@ -33,6 +36,8 @@ class LangChainEmbeddings:
     Raises:
         ModelNotFoundError: no such model on this disk.
         FolderError: the folder is incomplete or damaged, or states no pooling.
+        InputError: no such way to truncate.
+        TypeError: an option for a model that is open already.
 
     Example:
         >>> store = InMemoryVectorStore(LangChainEmbeddings())
@@ -50,9 +55,8 @@ class LangChainEmbeddings:
         truncate: str = "warn",
         **options: Any,
     ) -> None:
-        self.encoder = model if isinstance(model, SentenceEncoder) else SentenceEncoder.load(model, **options)
-        if isinstance(model, SentenceEncoder) and options:
-            raise TypeError(f"{next(iter(options))} is an option for opening a model, and this one is open")
+        check_truncate(truncate)
+        self.encoder = opened(SentenceEncoder, model, options)
         self._query = _prompt(self.encoder, query_prompt, _QUERY)
         self._document = _prompt(self.encoder, document_prompt, _DOCUMENT)
         self._normalize, self._truncate = normalize, truncate
@@ -66,8 +70,14 @@ class LangChainEmbeddings:
         """Return one vector for each text.
 
         Raises:
-            InputError: not text, or nothing to read in it; names the row.
+            InputError: not text, or nothing to read in it; names the row. One text in place of a list.
         """
+        if isinstance(texts, str):
+            raise InputError(
+                found=f"one text, {shorten(texts)}",
+                expected="a list of texts",
+                fix="Put it into a list, or call embed_query.",
+            )
         return self._embed(texts, *self._document)
 
     def embed_query(self, text: str) -> list[float]:

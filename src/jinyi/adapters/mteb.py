@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jinyi.adapters.opening import opened
 from jinyi.errors import InputError
 from jinyi.models.common import FloatArray
 from jinyi.models.pair_scorer import PairScorer
@@ -37,6 +38,7 @@ class MtebEncoder:
     Raises:
         ModelNotFoundError: no such model on this disk.
         FolderError: the folder is incomplete or damaged, or states no pooling.
+        TypeError: an option for a model that is open already.
     """
 
     def __init__(
@@ -48,11 +50,7 @@ class MtebEncoder:
         prompts: Mapping[str, str] | None = None,
         **options: Any,
     ) -> None:
-        self.encoder = (
-            model_name
-            if isinstance(model_name, SentenceEncoder)
-            else SentenceEncoder.load(model_name, device=device or "cpu", **options)
-        )
+        self.encoder = opened(SentenceEncoder, model_name, _with_device(device, options))
         self._revision = revision
         self._prompts = dict(self.encoder.prompts if prompts is None else prompts)
 
@@ -92,9 +90,8 @@ class MtebEncoder:
         texts = _texts(inputs)
         readable = _readable(texts)
         vectors = np.zeros((len(texts), self.encoder.dimension), np.float32)
-        vectors[readable] = self.encoder.encode(
-            [texts[row] for row in readable], prompt=self._prompt(task_metadata, prompt_type), **options
-        )
+        options = {"prompt": self._prompt(task_metadata, prompt_type), **options}
+        vectors[readable] = self.encoder.encode([texts[row] for row in readable], **options)
         _tell(len(texts) - len(readable), "texts", "the vector of zeros")
         return vectors
 
@@ -129,6 +126,7 @@ class MtebCrossEncoder:
     Raises:
         ModelNotFoundError: no such model on this disk.
         FolderError: the folder is incomplete or damaged, or is no pair model.
+        TypeError: an option for a model that is open already.
     """
 
     def __init__(
@@ -140,11 +138,7 @@ class MtebCrossEncoder:
         symmetric: bool = True,
         **options: Any,
     ) -> None:
-        self.scorer = (
-            model_name
-            if isinstance(model_name, PairScorer)
-            else PairScorer.load(model_name, device=device or "cpu", **options)
-        )
+        self.scorer = opened(PairScorer, model_name, _with_device(device, options))
         self._revision = revision
         self._symmetric = symmetric
 
@@ -188,12 +182,17 @@ class MtebCrossEncoder:
         both = np.intersect1d(_readable(queries), _readable(documents))
         pairs = [(queries[row], documents[row]) for row in both]
         scores = np.empty(len(queries), np.float32)
-        known = self.scorer.predict(pairs, raw_scores=True, symmetric=self._symmetric, **options)
+        options = {"raw_scores": True, "symmetric": self._symmetric, **options}
+        known = self.scorer.predict(pairs, **options)
         scores[both] = known
         unread = np.setdiff1d(np.arange(len(queries)), both)
         scores[unread] = (known.min() if len(known) else 0.0) - 1.0
         _tell(len(unread), "pairs", "the lowest score")
         return scores
+
+
+def _with_device(device: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {**options, **({} if device is None else {"device": device})}
 
 
 def _meta(model: SentenceEncoder | PairScorer, revision: str | None, **facts: Any) -> Any:

@@ -6,20 +6,21 @@ import re
 from pathlib import Path
 from typing import Any
 
+from jinyi.errors import InputError, shorten
 from jinyi.folder import ModelFolder
 
 
 def carried(folder: ModelFolder) -> dict[str, Any]:
     """Return all but weights and tokenizer, as arguments of `write_folder`.
 
-    What was made for another task than the folder is opened for stays behind: calibration, results and the ranges for 8
-    bits; labels and prompts for words, of an encoder alone.
+    What was made for another task or pooling than the folder is opened for stays behind: calibration, results and the
+    ranges for 8 bits; labels and prompts for words, of an encoder alone.
 
     Args:
         folder: as it was opened.
     """
     task, record = folder.task, folder.record
-    same = record.get("task") == task
+    same = record.get("task") == task and record.get("pooling") in (None, folder.pooling)
     vectors, words = task not in ("pair", "classes"), task not in ("embed", "encoder")
     prompts = {key: text for key, text in folder.prompts.items() if words or "{}" not in text}
     return {
@@ -43,6 +44,33 @@ def carried(folder: ModelFolder) -> dict[str, Any]:
         "training": record.get("training"),
         "results": (record.get("results") or ()) if same else (),
     }
+
+
+def refuse_idle(
+    folder: ModelFolder, *, pooling: str | None, similar_label: int | str | None, vectors: bool
+) -> None:
+    """Refuse options that would have no effect on what is written.
+
+    Args:
+        folder: as it was opened with them.
+        pooling: as it was given.
+        similar_label: as it was given.
+        vectors: whether vectors are written.
+
+    Raises:
+        InputError: pooling without vectors, or a similar label for a model that takes no pairs.
+    """
+    for name, value, fix in (
+        ("pooling", None if vectors else pooling, "Leave it out, or open it for its vectors: task embed."),
+        ("similar_label", None if folder.task == "pair" else similar_label, "Leave it out."),
+    ):
+        if value is not None:
+            raise InputError(
+                where=name,
+                found=f"{shorten(value)} for a model of task {folder.task!r}",
+                expected="a model that makes vectors" if name == "pooling" else "a model of task 'pair'",
+                fix=fix,
+            )
 
 
 def _licence_of_card(root: Path) -> str | None:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from jinyi.convert.account import Account, compare_tensors, stored_types, take_inventory
-from jinyi.convert.carried import carried
+from jinyi.convert.carried import carried, refuse_idle
 from jinyi.convert.heads import one_label, one_logit, pick
 from jinyi.convert.parity import Parity, compare, outputs
 from jinyi.convert.sources import Origin, open_source
-from jinyi.errors import InputError, shorten
+from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder import ModelFolder, StagedFolder, read_folder, write_folder
 from jinyi.models.golden import make_golden
 from jinyi.models.source import Source
@@ -131,7 +131,8 @@ def convert(
         ModelNotFoundError: no such source.
         FolderError: the source is damaged, incomplete or not of the family; the target exists; or the result says
             something else than its source by more than rounding to `dtype` explains. Nothing is left behind.
-        InputError: an unknown task, pooling or dtype, or options that do not go together.
+        InputError: an unknown task, pooling or dtype, options that do not go together, or one that this model has no
+            use for.
     """
     _check_options(task, logits, encoder, dtype)
     stage = StagedFolder(target, overwrite=overwrite)
@@ -145,10 +146,23 @@ def convert(
             prefix = f".{stage.target.name}."
             return Path(stack.enter_context(TemporaryDirectory(prefix=prefix, suffix=".tmp", dir=home)))
 
-        origin = open_source(source, scratch, config=config, vocab=vocab)
+        try:
+            origin = open_source(source, scratch, config=config, vocab=vocab)
+        except OSError as error:
+            raise FolderError(
+                where=os.fspath(source),
+                found=f"a disk that refuses: {error}",
+                expected=f"a source that may be read, and room for its weights beside {stage.target}",
+                fix="Free space, check permissions, or choose another target. Nothing was left behind.",
+            ) from error
         if facts is None:
             facts = facts_of(os.fspath(source)) if origin.by_name else {}
-        folder = _read(origin, task, pooling, similar_label, encoder, facts)
+        try:
+            folder = _read(origin, task, pooling, similar_label, encoder, facts)
+        except FolderError as error:
+            raise error.moved(origin.folder, os.fspath(source)) from error
+        vectors = folder.task not in ("pair", "classes")
+        refuse_idle(folder, pooling=pooling, similar_label=similar_label, vectors=vectors)
         weights, changes = _weights(folder, logits, encoder)
         stored = stored_types(folder)
         kind = dtype or (stored[0] if len(stored) == 1 else "float32")

@@ -22,19 +22,8 @@ import numpy.typing as npt
 
 from jinyi.convert.unpickle import Storage, StoredTensor, read_pickle
 from jinyi.errors import FolderError, shorten
+from jinyi.folder.tensors import DTYPES
 
-DTYPES: dict[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
-    "I64": np.dtype("<i8"),
-    "I32": np.dtype("<i4"),
-    "I16": np.dtype("<i2"),
-    "I8": np.dtype("i1"),
-    "U8": np.dtype("u1"),
-    "BOOL": np.dtype("?"),
-}
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _RECOPY = "The file is damaged or was copied only in part: copy or download it again."

@@ -19,11 +19,10 @@ import numpy as np
 from jinyi.convert.pickles import PickledTensors
 from jinyi.convert.tensorflow import is_checkpoint, open_checkpoint
 from jinyi.errors import FolderError, InputError, shorten
-from jinyi.folder.jsonfile import read_json
 from jinyi.folder.layout import to_json
 from jinyi.folder.modules import Modules
 from jinyi.folder.tensors import safetensors_chunks
-from jinyi.folder.weights import no_weights
+from jinyi.folder.weights import indexed_files, no_weights
 from jinyi.registry import find_model
 
 SAFETENSORS, PYTORCH, TENSORFLOW = "safetensors", "PyTorch weights", "TensorFlow checkpoint"
@@ -90,6 +89,8 @@ def open_source(
     settings = Path(os.path.expanduser(config)) if config is not None else None
     words = Path(os.path.expanduser(vocab)) if vocab is not None else None
     path = Path(os.path.expanduser(source))
+    if not os.fspath(source):  # an empty text is no name for the current folder
+        find_model(source)  # raises
     if path.is_file() and not is_checkpoint(path):
         return _file(path, scratch, settings, words)
     if not path.is_dir():
@@ -177,17 +178,7 @@ def _pickles(home: Path) -> list[Path]:
     if (home / _PICKLE).is_file():
         return [home / _PICKLE]
     if (home / _PICKLE_INDEX).is_file():
-        places = read_json(home / _PICKLE_INDEX, "").get("weight_map")
-        names = sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
-        lost = [name for name in names if Path(name).name != name or not (home / name).is_file()]
-        if lost or not names:
-            raise FolderError(
-                where=str(home / _PICKLE_INDEX),
-                found=f"{', '.join(lost)} not there" if lost else "no weight_map",
-                expected=f"all {len(names)} parts of the weights" if names else "the files of the weights",
-                fix="Copy the missing files.",
-            )
-        return [home / name for name in names]
+        return indexed_files(home / _PICKLE_INDEX)
     files = [
         file
         for file in sorted(home.iterdir())

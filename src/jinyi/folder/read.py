@@ -35,6 +35,8 @@ from jinyi.tokens.read import CLUE_ROWS, no_tokenizer, not_wordpiece, read_added
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _MLM_TASKS = ("topic", "mlm")
 _CLASSIFIER_TASKS = ("pair", "classes")
+# Entries of jinyi.json that are no plain values.
+_KINDS = {"labels": list, "prompts": dict, "calibration": dict, "topic": dict, "int8": dict}
 
 
 def read_folder(
@@ -97,6 +99,8 @@ def read_folder(
     tokenizer_file, vocabulary = read_vocabulary(modules.transformer, config.vocab_size)
     config, more = _check_vocabulary(config, vocabulary, tokenizer_file, masks=purpose in _MLM_TASKS)
 
+    lowercase = states_lowercase(optional_json(modules.transformer / "tokenizer_config.json"))
+    _check_case(modules.transformer / "sentence_bert_config.json", lowercase)
     stated = _agree(root, "pooling", record.get("pooling"), modules.pooling)
     normalize = _agree(root, "normalize", record.get("normalize"), modules.normalize)
     facts = facts or {}
@@ -132,7 +136,7 @@ def read_folder(
         },
         default_prompt_name=record.get("default_prompt_name") or modules.settings.get("default_prompt_name"),
         tokenizer_file=tokenizer_file,
-        lowercase=states_lowercase(optional_json(modules.transformer / "tokenizer_config.json")),
+        lowercase=lowercase,
         max_length=_max_length(record, modules.transformer, config),
         tensors=tensors,
         record=record,
@@ -158,6 +162,20 @@ def _read_record(root: Path) -> dict[str, Any]:
                 where=where,
                 found=f"{key} = {shorten(record[key])}",
                 expected=f"one of {', '.join(known)}",
+                fix="Correct the file.",
+            )
+    for key, kind in _KINDS.items():
+        value = record.get(key)
+        sound = value is None or isinstance(value, kind)
+        if sound and key == "prompts":
+            sound = all(isinstance(text, str) for text in (value or {}).values())
+        if not sound:
+            raise FolderError(
+                where=where,
+                found=f"{key} = {shorten(value)}",
+                expected="texts by their names"
+                if key == "prompts"
+                else f"a JSON {'list' if kind is list else 'object'}",
                 fix="Correct the file.",
             )
     return record
@@ -213,6 +231,17 @@ def _dense_chain(modules: Modules, config: EncoderConfig) -> tuple[Any, ...]:
     return tuple(layers)
 
 
+def _check_case(file: Path, lowercase: bool) -> None:
+    """Refuse texts lower-cased by sentence-transformers itself, before a tokenizer that would keep the case."""
+    if optional_json(file).get("do_lower_case") and not lowercase:
+        raise FolderError(
+            where=str(file),
+            found="do_lower_case = true over a tokenizer that keeps capital letters",
+            expected="the tokenizer alone to decide on the case",
+            fix="Write the same do_lower_case into tokenizer_config.json, and into tokenizer.json as lowercase.",
+        )
+
+
 def _max_length(record: Mapping[str, Any], folder: Path, config: EncoderConfig) -> int:
     stated = (
         record.get("max_length"),
@@ -242,15 +271,21 @@ def read_vocabulary(root: Path, rows: int | None = None) -> tuple[Path, dict[str
     file = root / "tokenizer.json"
     if file.is_file():
         body = parse_json(file)
-        model = body.get("model")
+        model, added = body.get("model"), body.get("added_tokens") or ()
         kind = model.get("type", "WordPiece") if isinstance(model, dict) else None
         vocabulary = model.get("vocab") if kind == "WordPiece" else None
         if not isinstance(vocabulary, dict):
             raise not_wordpiece(kind, str(file))
-        return file, {
-            **vocabulary,
-            **{token["content"]: token["id"] for token in body.get("added_tokens") or ()},
-        }
+        tokens = [token if isinstance(token, dict) else {} for token in added]
+        ids = {**vocabulary, **{token.get("content"): token.get("id") for token in tokens}}
+        if not all(isinstance(index, int) for index in ids.values()):
+            raise FolderError(
+                where=str(file),
+                found="tokens without a number",
+                expected="a tokenizer.json",
+                fix="The file was edited or is damaged: copy it again.",
+            )
+        return file, ids
     file = root / "vocab.txt"
     if file.is_file():
         return file, {**read_vocab_text(file), **read_added(root)}

@@ -20,7 +20,7 @@ import numpy as np
 
 from jinyi.errors import FolderError
 
-_DTYPES: dict[str, np.dtype[Any]] = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -102,14 +102,14 @@ def _info(path: Path, name: str, entry: Any, base: int) -> TensorInfo:
             expected="dtype, shape and data_offsets",
             fix=_RECOPY,
         ) from error
-    if kind not in _DTYPES:
+    if kind not in DTYPES:
         raise FolderError(
             where=str(path),
             found=f"tensor {name!r} of type {kind}",
-            expected=f"one of {', '.join(_DTYPES)}",
+            expected=f"one of {', '.join(DTYPES)}",
             fix="Quantised weights are not read; use the float16, bfloat16 or float32 ones.",
         )
-    need = int(np.prod(shape, dtype=np.int64)) * _DTYPES[kind].itemsize
+    need = int(np.prod(shape, dtype=np.int64)) * DTYPES[kind].itemsize
     if min(shape, default=0) < 0 or start < 0 or stop - start != need:
         raise FolderError(
             where=str(path),
@@ -158,7 +158,7 @@ class TensorMap(Mapping[str, np.ndarray]):
                 info.file, dtype=np.uint8, mode="c"
             )  # copy on write: writable, so that the runtime may share it
         raw = self._maps[info.file][info.start : info.stop]
-        kind = _DTYPES[info.dtype]
+        kind = DTYPES[info.dtype]
         if info.start % kind.itemsize:
             raw = (
                 raw.copy()

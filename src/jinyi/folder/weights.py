@@ -20,6 +20,7 @@ from jinyi.runtime.rotary import TABLE
 
 _INDEX = "model.safetensors.index.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "bert_model.ckpt.index", "tf_model.h5")
+_GRAPHS = ("onnx", "openvino")  # folders that `jinyi export` writes
 PROJECTION = "embeddings_project.weight"
 # Their classes count positions from pad_token_id + 1 on, so the rows up to it are never trained.
 _ROBERTAS = ("roberta", "xlm-roberta", "camembert")
@@ -40,6 +41,13 @@ def no_weights(root: Path) -> FolderError:
             if others != ["tf_model.h5"]
             else "Take the safetensors, PyTorch or checkpoint version of the model: Keras files are not read.",
         )
+    if graphs := [name for name in _GRAPHS if (root / name).is_dir()]:
+        return FolderError(
+            where=str(root),
+            found=f"a graph for other runtimes alone ({', '.join(graphs)}/), no weights",
+            expected="model.safetensors",
+            fix="Open the model that it was exported from: jinyi computes from weights.",
+        )
     return FolderError(
         where=str(root),
         found="no weights",
@@ -48,21 +56,30 @@ def no_weights(root: Path) -> FolderError:
     )
 
 
+def indexed_files(index: Path) -> list[Path]:
+    """Return the files that the index of sharded weights names.
+
+    Raises:
+        FolderError: one is not there, lies outside the folder, or the index names none.
+    """
+    places = read_json(index, "").get("weight_map")
+    names = sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
+    lost = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
+    if lost or not names:
+        raise FolderError(
+            where=str(index),
+            found=f"{', '.join(lost)} not there" if lost else "no weight_map",
+            expected=f"all {len(names)} parts of the weights" if names else "the files of the weights",
+            fix="Copy the missing files.",
+        )
+    return [index.parent / name for name in names]
+
+
 def _files(root: Path) -> list[Path]:
     if (root / "model.safetensors").is_file():
         return [root / "model.safetensors"]
     if (root / _INDEX).is_file():
-        places = read_json(root / _INDEX, "").get("weight_map")
-        names = sorted({str(name) for name in places.values()}) if isinstance(places, dict) else []
-        lost = [name for name in names if Path(name).name != name or not (root / name).is_file()]
-        if lost or not names:
-            raise FolderError(
-                where=str(root / _INDEX),
-                found=f"{', '.join(lost)} not there" if lost else "no weight_map",
-                expected=f"all {len(names)} parts of the weights" if names else "the files of the weights",
-                fix="Copy the missing files.",
-            )
-        return [root / name for name in names]
+        return indexed_files(root / _INDEX)
     found = sorted(root.glob("*.safetensors"))
     if len(found) > 1:
         raise FolderError(

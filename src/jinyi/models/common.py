@@ -161,7 +161,7 @@ def _too_long(rows: npt.NDArray[np.int64], lost: npt.NDArray[np.int64], max_leng
     error = InputError(
         found=f"{', '.join(str(max_length + cut) for cut in lost[:5])}{more} tokens",
         expected=f"at most {max_length} tokens, [CLS] and [SEP] included",
-        fix="Shorten the texts, or pass truncate='warn' or 'window'.",
+        fix="Shorten the texts, or pass truncate='warn' (for single texts also 'window').",
         where=", ".join(f"row {row}" for row in rows[:5]) + more,
     )
     error.rows = tuple(rows.tolist())

@@ -27,7 +27,8 @@ class Reading:
         truncate: what happens to texts that are too long: "warn" cuts them and gives a TruncationWarning with the
             count, "error" refuses them, "window" reads single texts in overlapping windows and averages them.
         max_length: tokens read, [CLS] and [SEP] included; None takes the model's own limit.
-        batch_size: most rows computed at a time; None leaves it to the tokens, which is faster.
+        batch_size: most rows computed at a time; None leaves it to the tokens, which is faster, and which language
+            models (topic, mlm) do in any case.
         show_progress: True, False, or None for a bar on a terminal when it takes more than a second.
     """
 

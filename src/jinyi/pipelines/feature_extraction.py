@@ -54,7 +54,7 @@ class FeatureExtractionPipeline(Pipeline[FeatureExtractionOptions]):
 
     Args:
         model: None for the shipped embedding model, a name (`jinyi models list`) or a folder of any task.
-        precision: "float32", "bfloat16", "int8", or "auto" for float32.
+        precision: "float32", "bfloat16", "int8", "int8-weights", "int8-dynamic", or "auto" for float32.
         threads: processor threads; None takes the cores really available.
         device: "cpu" or "cuda".
         options: those of `FeatureExtractionOptions`.

@@ -45,7 +45,7 @@ class SentenceSimilarityPipeline(Pipeline[SentenceSimilarityOptions]):
         pooling: for vectors: "cls", "mean", "max" or "first_last", where the folder does not state it.
         similar_label: for pair models: index or name of the output that means similar, where labels do not tell.
         segment_ids: for pair models: "pair" or "zeros"; None does what the folder or the registry says.
-        precision: "float32", "bfloat16", "int8", or "auto" for float32.
+        precision: "float32", "bfloat16", "int8", "int8-weights", "int8-dynamic", or "auto" for float32.
         threads: processor threads; None takes the cores really available.
         device: "cpu" or "cuda".
         options: those of `SentenceSimilarityOptions`.
@@ -53,6 +53,7 @@ class SentenceSimilarityPipeline(Pipeline[SentenceSimilarityOptions]):
     Raises:
         ModelNotFoundError: no such model on this disk.
         FolderError: the folder is incomplete or damaged, or states no pooling.
+        InputError: an option that this kind of model does not have.
     """
 
     task = "sentence-similarity"
@@ -75,10 +76,14 @@ class SentenceSimilarityPipeline(Pipeline[SentenceSimilarityOptions]):
         super().__init__(source, options)
         self._model: PairScorer | SentenceEncoder
         if similar_label is not None or source.folder.task == "pair":
+            if pooling is not None:
+                raise has_no("pooling", "a pair model", "It makes no vectors.")
             self._model = PairScorer.load(
                 model, similar_label=similar_label, segment_ids=segment_ids, **where
             )
         else:
+            if segment_ids is not None:
+                raise has_no("segment_ids", "a model of vectors", "It reads single texts.")
             self._model = SentenceEncoder.load(model, pooling=pooling, **where)
 
     def info(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from jinyi.arguments import whole_number
-from jinyi.errors import InputError, shorten
+from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder.model import SEGMENT_IDS
 from jinyi.models.common import FloatArray
 from jinyi.models.heads import softmax
@@ -84,14 +84,14 @@ class TextClassificationPipeline(Pipeline[TextClassificationOptions]):
         model: None for the shipped topic model, a name (`jinyi models list`) or a folder.
         labels: for a topic model: label words other than its own.
         prompt: for a topic model: another prompt, {} for the word.
-        precision: "float32", "bfloat16", "int8", or "auto" for float32.
+        precision: "float32", "bfloat16", "int8", "int8-weights", "int8-dynamic", or "auto" for float32.
         threads: processor threads; None takes the cores really available.
         device: "cpu" or "cuda".
         options: those of `TextClassificationOptions`.
 
     Raises:
         ModelNotFoundError: no such model on this disk.
-        FolderError: the folder is incomplete or damaged.
+        FolderError: the folder is incomplete or damaged, or has no labels.
     """
 
     task = "text-classification"
@@ -118,6 +118,14 @@ class TextClassificationPipeline(Pipeline[TextClassificationOptions]):
             self._topics = TopicClassifier.load(
                 model, labels=labels, prompt=prompt, precision=precision, threads=threads, device=place
             )
+            if not hasattr(self._topics, "classes_"):
+                raise FolderError(
+                    found=f"a model of task {source.folder.task!r} without labels",
+                    expected="a classifier, or a language model with label words",
+                    fix='For a language model give them: pipeline(..., labels=["体育", "财经"]); a model of vectors or '
+                    "an encoder has to be fitted first (TopicClassifier.fit and save).",
+                    where=str(self.path),
+                )
         else:
             self._classifier = Classifier(source)
 

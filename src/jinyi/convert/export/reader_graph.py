@@ -9,7 +9,8 @@ import numpy as np
 
 from jinyi.folder import ModelFolder
 from jinyi.runtime import Head
-from jinyi.runtime.graph import GraphBuilder, Node, Places
+from jinyi.runtime.graph import GraphBuilder, Places
+from jinyi.runtime.graph_pieces import Node
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _NOWHERE = 1 << 30

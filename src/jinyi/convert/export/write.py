@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinyi.convert.carried import carried
+from jinyi.convert.carried import carried, refuse_idle
 from jinyi.convert.export.extras import load_onnx, load_onnxruntime
 from jinyi.convert.export.onnx_graph import translate
 from jinyi.convert.export.parity import (
@@ -101,8 +101,8 @@ def export(
         What was written, and how equal it is.
 
     Raises:
-        InputError: an unknown format or type, a topic classifier with a fitted head, or formats that exclude each
-            other.
+        InputError: an unknown format or type, an option that this model has no use for, a topic classifier with a
+            fitted head, or formats that exclude each other.
         FolderError: the model is incomplete, the folder exists, or what was written differs by more than rounding.
         ModelNotFoundError: no such model on this disk.
         MissingExtraError: "onnx" without the extra `export`.
@@ -121,6 +121,7 @@ def export(
     )
     opened, shape = source.folder, shape_of(source.folder)
     _check_topic(opened)
+    refuse_idle(opened, pooling=pooling, similar_label=similar_label, vectors=shape.pooling is not None)
     graphs = [name for name in formats if name != "sentence-transformers"]
     folded = shape.folded and bool(graphs)
     if folded and "sentence-transformers" in formats:
@@ -268,6 +269,6 @@ def _notes(folder: ModelFolder, folded: bool, graphs: Sequence[str]) -> tuple[st
             "Two logits: text-embeddings-inference /rerank and CrossEncoder.rank want one; "
             "`jinyi convert --logits 1` makes the equal model with one."
         )
-    if folder.record.get("calibration") and graphs:
+    if graphs and folder.record.get("calibration") and folder.record.get("task") == folder.task:
         notes.append("The graph gives the model's own logits; calibration is jinyi's.")
     return tuple(notes)

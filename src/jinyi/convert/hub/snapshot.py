@@ -168,10 +168,7 @@ def put_in_place(
         try:
             read_folder(staged.path)
         except FolderError as error:
-            where = error.where.replace(str(staged.path), str(target))
-            raise FolderError(
-                found=error.found, expected=error.expected, fix=error.fix, where=where
-            ) from error
+            raise error.moved(staged.path, target) from error
     return target
 
 

@@ -115,9 +115,16 @@ class ZipPlace:
                 with zipfile.ZipFile(self._path) as archive, archive.open(self._members[name]) as source:
                     while piece := source.read(1 << 22):
                         target.write(piece)
+                target.flush()
             except _ZIP_FAULTS as fault:
                 raise _bad_zip(self.where(name), fault) from fault
-            target.flush()
+            except OSError as fault:
+                raise FolderError(
+                    where=self.where(name),
+                    found=f"a disk that refuses to unpack it in {tempfile.gettempdir()}: {fault}",
+                    expected=f"room for {self.size(name):,} bytes",
+                    fix="Free space, or set TMPDIR to a folder on another disk.",
+                ) from fault
             # The map holds the file after it is closed and has no name any more.
             return np.memmap(target, dtype=np.uint8, mode="c") if self.size(name) else _EMPTY
 
