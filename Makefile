@@ -30,7 +30,7 @@ types: $(DEV)/installed
 	$(DEV)/$(BIN)/mypy --strict src
 
 fast: $(DEV)/installed
-	$(DEV)/$(BIN)/pytest -q -m "not slow"
+	$(DEV)/$(BIN)/pytest -q -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 slow: $(DEV)/installed
 	$(DEV)/$(BIN)/pytest -q -m slow

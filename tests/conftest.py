@@ -14,11 +14,14 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "offline"))
 
 # Before anything else is imported: child processes find the same block through PYTHONPATH.
-_LOG = tempfile.NamedTemporaryFile(prefix="jinyi-sockets-", suffix=".log", delete=False)  # noqa: SIM115
-os.environ["JINYI_SOCKET_LOG"] = _LOG.name
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(HERE / "offline"), os.environ.get("PYTHONPATH")])
-)
+# Workers of pytest-xdist write into the log of the process that started them, which reads it at the end.
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if not WORKER:
+    with tempfile.NamedTemporaryFile(prefix="jinyi-sockets-", suffix=".log", delete=False) as log:
+        os.environ["JINYI_SOCKET_LOG"] = log.name
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(HERE / "offline"), os.environ.get("PYTHONPATH")])
+    )
 
 import importlib  # noqa: E402
 
@@ -31,9 +34,11 @@ settings.load_profile("jinyi")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    _LOG.close()
-    attempts = Path(_LOG.name).read_text(encoding="utf-8")
-    os.unlink(_LOG.name)
+    if WORKER:
+        return
+    log = Path(os.environ["JINYI_SOCKET_LOG"])
+    attempts = log.read_text(encoding="utf-8")
+    log.unlink()
     if attempts:
         print(f"\nSomething tried to use the network:\n{attempts}", file=sys.stderr)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -41,7 +41,7 @@ def test_settings_take_numbers_of_numpy() -> None:
 
 @pytest.fixture(scope="module")
 def fitted(folder: Path) -> TopicClassifier:
-    texts, labels = examples(60)
+    texts, labels = examples(120)
     return TopicClassifier.load(folder, labels=WORDS, prompt=PROMPT, threads=1).fit(texts, labels, **QUICK)
 
 
@@ -57,7 +57,7 @@ def test_learns_and_leaves_the_model_as_it_was(folder: Path, fitted: TopicClassi
 
 
 def test_equal_calls_give_equal_weights(folder: Path, fitted: TopicClassifier) -> None:
-    texts, labels = examples(60)
+    texts, labels = examples(120)
     torch.manual_seed(9)
     np.random.seed(9)
     random.seed(9)
@@ -131,7 +131,7 @@ def test_words_for_the_labels(folder: Path) -> None:
 
 
 def test_fits_begin_at_the_model_given(folder: Path, fitted: TopicClassifier) -> None:
-    texts, labels = examples(60)
+    texts, labels = examples(120)
     topics = TopicClassifier.load(folder, labels=WORDS, prompt=PROMPT, threads=1)
     topics.fit(texts, labels, **QUICK | {"seed": 3}).fit(texts, labels, **QUICK)
     assert np.array_equal(topics.predict_proba(texts), fitted.predict_proba(texts))
