@@ -15,6 +15,7 @@ from folder_tools import edit, error_of, plain, rewrite_weights
 from jinyi.errors import FolderError, InputError
 from jinyi.folder import Golden, read_folder, verify_folder
 from jinyi.folder.labels import find_similar
+from jinyi.folder.tensors import read_header
 from small_models import VOCAB, whitening, write_small
 
 # Refused, with what to do
@@ -132,6 +133,16 @@ def test_longer_file_and_broken_header(tmp_path: Path) -> None:
     assert "no JSON" in error_of(path).found
     (path / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + data[8:])
     assert str(2**62) in error_of(path).found
+
+
+@pytest.mark.parametrize(
+    ("side", "words"), [("48e32", "bytes 0 to"), ("1e999", "described as"), ("-1", "bytes 0 to")]
+)
+def test_a_side_no_tensor_has(tmp_path: Path, side: str, words: str) -> None:
+    header = f'{{"x":{{"dtype":"F32","shape":[{side}],"data_offsets":[0,8]}}}}'.encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(FolderError, match=words):
+        read_header(tmp_path / "x.safetensors")
 
 
 @settings(max_examples=150, deadline=None)

@@ -85,7 +85,7 @@ def test_is_kept_whole(fitted: TopicClassifier, tmp_path: Path) -> None:
     again.save(tmp_path / "twice")
     assert np.allclose(TopicClassifier.load(tmp_path / "twice").predict_proba(texts), proba, atol=1e-6)
     record = read_folder(path).record
-    assert record["training"]["seed"] == 0 and record["training"]["rows"] == 60
+    assert record["training"]["seed"] == 0 and record["training"]["rows"] == 120
     assert record["topic"]["fitted"] == {"method": "prompt", "classes": sorted(WORDS)}
     # Other words by the trained weights: zero-shot again.
     assert TopicClassifier.load(path, labels=["体育", "财经"]).classes_.tolist() == ["体育", "财经"]

@@ -9,6 +9,7 @@ is wrong.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def _info(path: Path, name: str, entry: Any, base: int) -> TensorInfo:
     try:
         kind, shape = str(entry["dtype"]), tuple(int(side) for side in entry["shape"])
         start, stop = (int(offset) for offset in entry["data_offsets"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise FolderError(
             where=str(path),
             found=f"tensor {name!r} described as {entry!r}",
@@ -109,7 +110,7 @@ def _info(path: Path, name: str, entry: Any, base: int) -> TensorInfo:
             expected=f"one of {', '.join(DTYPES)}",
             fix="Quantised weights are not read; use the float16, bfloat16 or float32 ones.",
         )
-    need = int(np.prod(shape, dtype=np.int64)) * DTYPES[kind].itemsize
+    need = math.prod(shape) * DTYPES[kind].itemsize
     if min(shape, default=0) < 0 or start < 0 or stop - start != need:
         raise FolderError(
             where=str(path),
