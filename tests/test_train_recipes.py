@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import os
@@ -147,11 +146,10 @@ def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
     pytest.importorskip("rjieba")
     data = tmp_path / "data"
     shutil.copytree(toy / "data", data, ignore=shutil.ignore_patterns("shards", "lexical"))
-    sources = ast.literal_eval(
-        re.search(
-            r"^CORPUS = (\{.*?\})", (RECIPES / "tiny" / "data.py").read_text(encoding="utf-8"), re.M | re.S
-        ).group(1)
-    )
+    script = (RECIPES / "jinyi-tiny.sh").read_text(encoding="utf-8")
+    sources = [
+        part.split("=")[0] for part in re.search(r"^mix=\((.*?)^\)", script, re.M | re.S).group(1).split()
+    ]
     rng = random.Random(0)
     write_text(data / "corpus", sources, lambda: text(rng) + "".join(rng.sample(vocabulary()[5:], 20)))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
