@@ -24,7 +24,7 @@ def list_models(
     here: Annotated[bool, typer.Option("--here", help="Only those on this disk.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Names of the shipped and the published models; "here" are those on this disk."""
+    """Names of the models on this disk, the shipped ones first, and of the published ones; size: layers x width."""
     from jinyi import registry
     from jinyi.folder.model import TASKS
 
@@ -44,20 +44,14 @@ def list_models(
         for entry in entries:
             print_json(_row(entry))
         return
-    print_table(
-        ["name", "task", "layers x width", "million", "here"],
-        [
-            [
-                entry.name,
-                entry.task,
-                f"{entry.layers} x {entry.width}",
-                f"{entry.parameters:g}" if entry.parameters else "",
-                "yes" if entry.path else "",
-            ]
-            for entry in entries
-        ],
-    )
-    if not here and any(entry.path is None for entry in entries):
+    # Two narrow tables: names have up to 60 characters, and a line of a terminal 80.
+    found = [entry for entry in entries if entry.path is not None]
+    others = [entry for entry in entries if entry.path is None]
+    for title, group in (("On this disk", found), ("Published", others)):
+        if group:
+            rows = [[entry.name, entry.task, f"{entry.layers}x{entry.width}"] for entry in group]
+            print_table(["name", "task", "size"], rows, title=title)
+    if others:
         print_note("`jinyi models show NAME` says more of one, `jinyi models download NAME` fetches it.")
 
 
