@@ -313,7 +313,7 @@ def test_an_operation_without_translation() -> None:
     for array in span.values():
         array[0] = -1
     model = build_graph(CONFIG, random_weights(), Head("tokens"), ranges=span)
-    with pytest.raises(NotImplementedError, match="FakeQuantize"):
+    with pytest.raises(InputError, match="FakeQuantize"):
         translate(model)
 
 

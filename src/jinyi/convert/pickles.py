@@ -158,7 +158,7 @@ def _open_zip(file: Path) -> tuple[Any, dict[str, _Run]]:
         with zipfile.ZipFile(file) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             repeated = len(archive.infolist()) - len(entries)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, OverflowError) as error:
         raise FolderError(
             where=str(file), found=f"a damaged archive ({error})", expected="a zip", fix=_RECOPY
         ) from error

@@ -56,7 +56,7 @@ def translate(model: Any, *, half: bool = False) -> OnnxGraph:
         the graph; its arrays are views of the model's until they are written.
 
     Raises:
-        NotImplementedError: an operation that has no translation, such as those of 8-bit arithmetic.
+        InputError: a graph with operations of 8-bit arithmetic.
     """
     return _Translator(half).graph_of(model)
 
@@ -96,7 +96,12 @@ class _Translator:
         elif kind in _SAME:
             self.emit(_SAME[kind], self.inputs(node), node)
         else:
-            raise NotImplementedError(f"the operation {kind} has no translation to ONNX yet")
+            raise InputError(
+                where=node.get_friendly_name(),
+                found=f"the operation {kind}",
+                expected="a graph in float32, without 8-bit arithmetic",
+                fix="Build it without ranges and with its weights as they are; quantise the ONNX file afterwards.",
+            )
 
     # ------------------------------------------------------------- values
 

@@ -17,8 +17,8 @@ from jinyi.convert.tensorflow.wire import damaged
 from jinyi.errors import FolderError
 
 _PART = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
-_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
-"""What a damaged or locked zip raises; RuntimeError is a password, NotImplementedError a compression."""
+_ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""What a damaged or locked zip raises; RuntimeError is a password, or a compression that Python does not have."""
 
 
 class Place(Protocol):
