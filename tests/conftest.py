@@ -59,6 +59,17 @@ def small_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def folders(small_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The small models by name, and one of entailment, nli."""
+    from small_models import write_small
+
+    labels = ["contradiction", "neutral", "entailment"]
+    nli = write_small(tmp_path_factory.mktemp("nli") / "m", "classes", outputs=3, labels=labels)
+    names = ("embed", "pair", "pair1", "topic", "classes", "megatron")
+    return {name: small_folders / name for name in names} | {"nli": nli}
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Runs the command in this process: (exit code, standard output, standard error)."""
