@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from jinyi.batches import CHUNK, deduplicate, make_batches, progress
+from jinyi.batches import CHUNK, deduplicate, progress
 from jinyi.errors import FolderError, InputError, TruncationWarning, shorten
 from jinyi.folder import Golden
 from jinyi.models.source import Source as Source
+from jinyi.models.work import Pass, run_pass
 from jinyi.runtime import Engine
 from jinyi.text import check_text
 from jinyi.tokens import Encoded, TruncationReport
@@ -145,6 +146,18 @@ def compute_once(
     return out, TruncationReport(total=count, rows=rows, lost=lost[rows])
 
 
+def refuse_none(inputs: list[Any], what: str) -> None:
+    """Raise InputError if there are no inputs: no rows, hence no shape to give a result."""
+    if not inputs:
+        raise InputError(found=f"no {what}", expected="one at least", fix="Give some.", where=what)
+
+
+def refuse_cut(report: TruncationReport, truncate: str, max_length: int) -> None:
+    """Raise InputError naming the rows if texts were cut and `truncate` is "error"."""
+    if truncate == "error" and report.cut:
+        raise _too_long(report.rows, report.lost, max_length)
+
+
 def warn_cut(report: TruncationReport, truncate: str, max_length: int, *, windows: bool = True) -> None:
     """Give one TruncationWarning, in the name of the caller's caller, if texts were cut."""
     if report.cut and truncate == "warn":
@@ -172,13 +185,9 @@ def run_rows(
     engine: Engine, encoded: Encoded, pad_id: int, most_rows: int | None = None
 ) -> npt.NDArray[np.float32]:
     """Run encoded rows, at most so many at a time, and return the outputs in their order, float32 [n, ...]."""
-    out: npt.NDArray[np.float32] | None = None
-    for batch, values in engine.run(make_batches(encoded, pad_id=pad_id, most_rows=most_rows)):
-        assert isinstance(values, np.ndarray)  # noqa: S101 - no head used here returns a pair
-        if out is None:
-            out = np.empty((len(encoded.ids), *values.shape[1:]), np.float32)
-        out[batch.rows] = values
-    return np.empty((0, 0), np.float32) if out is None else out
+    rows = run_pass(Pass(engine, encoded, pad_id), most_rows)
+    assert isinstance(rows, np.ndarray)  # noqa: S101 - no head used here returns a pair, or states of tokens
+    return rows
 
 
 def merge_windows(values: FloatArray, encoded: Encoded, count: int) -> FloatArray:

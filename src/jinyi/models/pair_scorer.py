@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,12 +23,14 @@ from jinyi.models.common import (
     check_golden,
     check_truncate,
     compute_once,
-    run_rows,
+    refuse_cut,
+    refuse_none,
     warn_cut,
 )
 from jinyi.models.familiar import FamiliarPredict, as_asked, check_names, most_rows, renamed
 from jinyi.models.operating_points import OperatingPoint, OperatingPoints
-from jinyi.models.source import Source
+from jinyi.models.source import Opener, Source
+from jinyi.models.work import Pass, Work, run
 from jinyi.runtime import Head
 from jinyi.text import check_text
 from jinyi.tokens import TruncationReport, split_pair
@@ -78,6 +81,7 @@ class PairScorer:
         device: str = "cpu",
         similar_label: int | str | None = None,
         segment_ids: SegmentIds | None = None,
+        opener: Opener | None = None,
     ) -> PairScorer:
         """Open a model.
 
@@ -91,6 +95,7 @@ class PairScorer:
             segment_ids: "pair" marks the second text by segment 1, "zeros" gives all tokens segment 0, as a model
                 trained without them needs it; None does what the folder or the registry says, and "pair" where they
                 say nothing. A calibration of the folder is left out where this says otherwise than the folder.
+            opener: makes the engine in place of one in this process (see `jinyi.models.source.Opener`).
 
         Raises:
             ModelNotFoundError: no such model on this disk.
@@ -107,6 +112,7 @@ class PairScorer:
                 threads=threads,
                 device=device,
                 segment_ids=segment_ids,
+                opener=opener,
             )
         )
 
@@ -114,6 +120,11 @@ class PairScorer:
     def max_length(self) -> int:
         """Tokens read of a pair, [CLS] and both [SEP] included."""
         return self._source.folder.max_length
+
+    @property
+    def source(self) -> Source:
+        """The opened folder with its tokenizer."""
+        return self._source
 
     @property
     def path(self) -> Path:
@@ -175,6 +186,46 @@ class PairScorer:
         values = logits if raw_scores else self.probabilities(logits, calibrated)
         result = float(values[0]) if single else as_asked(values, familiar)
         return (result, report) if return_report else result
+
+    def prepare(
+        self,
+        pairs: Any,
+        *,
+        symmetric: bool = True,
+        raw_scores: bool = False,
+        calibrated: bool = True,
+        segment_ids: SegmentIds | None = None,
+        truncate: str = "warn",
+    ) -> Work:
+        """Return the rows that `predict` would compute, for those who compute rows of many callers together.
+
+        Args:
+            pairs: as in `predict`; equal pairs are not merged.
+            symmetric: as in `predict`.
+            raw_scores: as in `predict`.
+            calibrated: as in `predict`.
+            segment_ids: as in `predict`.
+            truncate: as in `predict`; cut pairs are in the work's report, there is no warning.
+
+        Returns:
+            work whose `finish` gives float32 [n].
+
+        Raises:
+            InputError: as `predict`.
+        """
+        check_truncate(truncate, windows=False)
+        checked, _ = as_pairs(pairs)
+        refuse_none(checked, "pairs")
+        keys = _in_one_order(checked) if symmetric else checked
+        logits = self._work(keys, symmetric, segment_ids or self._segment_ids)
+        refuse_cut(logits.report, truncate, self.max_length)
+        if raw_scores:
+            return logits
+
+        def finish(outputs: list[FloatArray]) -> FloatArray:
+            return self.probabilities(logits.finish(outputs), calibrated)
+
+        return replace(logits, finish=finish)
 
     def rank(
         self,
@@ -308,26 +359,14 @@ class PairScorer:
         most_rows: int | None = None,
     ) -> tuple[FloatArray, TruncationReport]:
         check_truncate(truncate, windows=False)
-        tokenizer = self._source.tokenizer
         segments = segment_ids or self._segment_ids
 
         def compute(part: list[tuple[str, str]]) -> tuple[FloatArray, TruncationReport]:
-            both = part + [(b, a) for a, b in part] if symmetric else part
-            encoded = tokenizer.encode_pairs(
-                both, max_length=self.max_length, truncate="report", segment_ids=segments
-            )
-            logits = self._similar_logit(run_rows(self._engine, encoded, tokenizer.pad_id, most_rows))
-            report = encoded.report
-            if symmetric:
-                logits = logits.reshape(2, -1).mean(axis=0)
-                once = report.rows < len(part)
-                report = TruncationReport(len(part), report.rows[once], report.lost[once])
-            return logits, report
+            work = self._work(part, symmetric, segments)
+            return run(work, most_rows), work.report
 
-        # With both orders averaged, (a, b) and (b, a) are one question.
-        keys = [(a, b) if a <= b else (b, a) for a, b in pairs] if symmetric else pairs
         return compute_once(
-            keys,
+            _in_one_order(pairs) if symmetric else pairs,
             (),
             compute,
             truncate=truncate,
@@ -335,6 +374,24 @@ class PairScorer:
             label="pairs",
             show_progress=show_progress,
         )
+
+    def _work(self, pairs: list[tuple[str, str]], symmetric: bool, segments: str) -> Work:
+        """Return rows of pairs, whose outputs become their logits."""
+        tokenizer = self._source.tokenizer
+        both = pairs + [(b, a) for a, b in pairs] if symmetric else pairs
+        encoded = tokenizer.encode_pairs(
+            both, max_length=self.max_length, truncate="report", segment_ids=segments
+        )
+        report = encoded.report
+        if symmetric:
+            once = report.rows < len(pairs)
+            report = TruncationReport(len(pairs), report.rows[once], report.lost[once])
+
+        def finish(outputs: list[FloatArray]) -> FloatArray:
+            logits = self._similar_logit(outputs[0])
+            return logits.reshape(2, -1).mean(axis=0) if symmetric else logits
+
+        return Work((Pass(self._engine, encoded, tokenizer.pad_id),), finish, report)
 
     def _similar_logit(self, logits: FloatArray) -> FloatArray:
         """Log-odds of "similar": the output itself, or its distance to the log-sum of the others."""
@@ -367,6 +424,11 @@ def _segment_habit(source: Source) -> str:
             where="segment_ids",
         )
     return asked or source.folder.segment_ids
+
+
+def _in_one_order(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """With both orders averaged, (a, b) and (b, a) are one question."""
+    return [(a, b) if a <= b else (b, a) for a, b in pairs]
 
 
 def sigmoid(logits: npt.NDArray[Any]) -> FloatArray:

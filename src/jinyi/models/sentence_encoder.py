@@ -26,15 +26,17 @@ from jinyi.models.common import (
     compute_once,
     merge_windows,
     normalise_rows,
+    refuse_cut,
+    refuse_none,
     resolve_prompt,
-    run_rows,
     warn_cut,
 )
 from jinyi.models.familiar import FamiliarEncode, as_asked, check_names, most_rows, renamed
-from jinyi.models.source import Source
+from jinyi.models.source import Opener, Source
 from jinyi.models.whitening import Whitening
-from jinyi.runtime import Head
-from jinyi.tokens import TruncateMode, TruncationReport
+from jinyi.models.work import Pass, Work, run
+from jinyi.runtime import Engine, Head
+from jinyi.tokens import Encoded, TruncateMode, TruncationReport
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -68,6 +70,7 @@ class SentenceEncoder:
         self._whitening = whitening
         # Vectors are normalised here and not in the graph: windows are averaged before that.
         self._engine = source.engine(Head("vector", pooling=folder.pooling or "", dense=self._dense))
+        self._token_engine: Engine | None = None  # opened when it is first asked for
         if not whitening:
             check_golden(source, self._engine, self._golden_vectors, "vectors")
 
@@ -89,6 +92,7 @@ class SentenceEncoder:
         threads: int | None = None,
         device: str = "cpu",
         pooling: str | None = None,
+        opener: Opener | None = None,
     ) -> SentenceEncoder:
         """Open a model.
 
@@ -99,13 +103,14 @@ class SentenceEncoder:
             threads: processor threads; None takes the cores really available.
             device: "cpu" or "cuda" (extra `train`).
             pooling: "cls", "mean", "max" or "first_last", for folders that do not state it.
+            opener: makes the engine in place of one in this process (see `jinyi.models.source.Opener`).
 
         Raises:
             ModelNotFoundError: no such model on this disk.
             FolderError: the folder is incomplete or damaged, states no pooling, or its golden sentences come out
                 differently.
         """
-        options = {"precision": precision, "threads": threads, "device": device}
+        options = {"precision": precision, "threads": threads, "device": device, "opener": opener}
         return cls(Source.open(model, "embed", as_task="embed", pooling=pooling, **options))  # type: ignore[arg-type]
 
     @property
@@ -122,6 +127,11 @@ class SentenceEncoder:
     def prompts(self) -> dict[str, str]:
         """Named prompts of this model, for `prompt_name`."""
         return dict(self._source.folder.prompts)
+
+    @property
+    def source(self) -> Source:
+        """The opened folder with its tokenizer."""
+        return self._source
 
     @property
     def path(self) -> Path:
@@ -220,6 +230,74 @@ class SentenceEncoder:
         warn_cut(report, truncate, call.max_length)
         result = as_asked(vectors[0] if single else vectors, familiar)
         return (result, report) if return_report else result
+
+    def prepare(
+        self,
+        texts: Iterable[str],
+        *,
+        normalize: bool = True,
+        truncate: str = "warn",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        max_length: int | None = None,
+        truncate_dim: int | None = None,
+    ) -> Work:
+        """Return the rows that `encode` would compute, for those who compute rows of many callers together.
+
+        Args:
+            texts: as in `encode`; equal texts are not merged.
+            normalize: as in `encode`.
+            truncate: as in `encode`; cut texts are in the work's report, there is no warning.
+            prompt: as in `encode`.
+            prompt_name: as in `encode`.
+            max_length: as in `encode`.
+            truncate_dim: as in `encode`.
+
+        Returns:
+            work whose `finish` gives float32 [n, d].
+
+        Raises:
+            InputError: as `encode`.
+        """
+        checked, _ = as_texts(texts)
+        refuse_none(checked, "texts")
+        call = self._call(normalize, truncate, prompt, prompt_name, max_length, truncate_dim)
+        work = self._work(checked, call)
+        refuse_cut(work.report, truncate, call.max_length)
+        return work
+
+    def prepare_tokens(
+        self,
+        texts: Iterable[str],
+        *,
+        truncate: str = "warn",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> Work:
+        """Return the rows that give each token's last hidden state.
+
+        Args:
+            texts: as in `encode`.
+            truncate: "warn" or "error", as in `prepare`; windows have no one row of tokens.
+            prompt: as in `encode`.
+            prompt_name: as in `encode`.
+
+        Returns:
+            work whose `finish` gives a list of float32 [L, hidden_size], one for each text, [CLS] and [SEP] included.
+
+        Raises:
+            InputError: as `encode`.
+        """
+        check_truncate(truncate, windows=False)
+        checked, _ = as_texts(texts)
+        refuse_none(checked, "texts")
+        call = self._call(False, truncate, prompt, prompt_name, None)
+        if self._token_engine is None:
+            self._token_engine = self._source.engine(Head("tokens"))
+        encoded = self._encoded(checked, call)
+        refuse_cut(encoded.report, truncate, call.max_length)
+        rows = Pass(self._token_engine, encoded, self._source.tokenizer.pad_id)
+        return Work((rows,), lambda outputs: outputs[0], encoded.report)
 
     def encode_stream(
         self,
@@ -391,18 +469,28 @@ class SentenceEncoder:
             width = whole_number(truncate_dim, "truncate_dim", most=width, fix=fix)
         return _Call(normalize, truncate, prefix, limit, width, most_rows)
 
+    def _work(self, texts: list[str], call: _Call) -> Work:
+        """Return rows of texts, whose outputs become their vectors."""
+        encoded = self._encoded(texts, call)
+
+        def finish(outputs: list[FloatArray]) -> FloatArray:
+            vectors = merge_windows(outputs[0], encoded, len(texts))[:, : call.width]
+            return normalise_rows(vectors) if call.normalize else vectors
+
+        rows = Pass(self._engine, encoded, self._source.tokenizer.pad_id)
+        return Work((rows,), finish, encoded.report)
+
+    def _encoded(self, texts: list[str], call: _Call) -> Encoded:
+        mode: TruncateMode = "window" if call.truncate == "window" else "report"
+        given = [call.prefix + text for text in texts] if call.prefix else texts
+        return self._source.tokenizer.encode(given, max_length=call.max_length, truncate=mode)
+
     def _encode(
         self, texts: list[str], call: _Call, show_progress: bool | None, start_row: int = 0
     ) -> tuple[FloatArray, TruncationReport]:
-        tokenizer = self._source.tokenizer
-        mode: TruncateMode = "window" if call.truncate == "window" else "report"
-
         def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            given = [call.prefix + text for text in part] if call.prefix else part
-            encoded = tokenizer.encode(given, max_length=call.max_length, truncate=mode)
-            rows = run_rows(self._engine, encoded, tokenizer.pad_id, call.most_rows)
-            vectors = merge_windows(rows, encoded, len(part))[:, : call.width]
-            return normalise_rows(vectors) if call.normalize else vectors, encoded.report
+            work = self._work(part, call)
+            return run(work, call.most_rows), work.report
 
         return compute_once(
             texts,

@@ -22,6 +22,9 @@ from jinyi.registry import default_model, facts_of, find_model
 from jinyi.runtime import Engine, Head, Output, open_engine
 from jinyi.tokens import Tokenizer
 
+Opener = Callable[["Source", Head], Engine]
+"""Makes the engine of an opened model and a head: a server computes rows of many requests in one place."""
+
 INT8_LOSS = 0.3  # points of the metric that 8 bits may cost; more is refused
 
 
@@ -42,6 +45,8 @@ class Source:
     """How pairs are marked in place of the folder's own habit; None: as the folder says."""
     name: str | None = None
     """The name it was found by, for a pickle; None where it was given by its path."""
+    opener: Opener | None = None
+    """Makes engines in place of those of this process; a pickle leaves it out."""
 
     @classmethod
     def open(
@@ -56,6 +61,7 @@ class Source:
         threads: int | None = None,
         device: str = "cpu",
         segment_ids: str | None = None,
+        opener: Opener | None = None,
     ) -> Source:
         """Find and open a model: None is the shipped model for `task`, else a name or a folder.
 
@@ -74,7 +80,7 @@ class Source:
             folder.tokenizer_file.parent, max_length=folder.config.max_position_embeddings
         )
         name = None if by_path else os.fspath(given)
-        return cls(folder, tokenizer, precision, threads, device, segment_ids, name)
+        return cls(folder, tokenizer, precision, threads, device, segment_ids, name, opener)
 
     def engine(self, head: Head) -> Engine:
         """Build an engine with this head.
@@ -82,7 +88,7 @@ class Source:
         Raises:
             InputError: precision "int8" for a folder without ranges, or one whose measured loss is too great.
         """
-        return FolderEngine(self, head)
+        return FolderEngine(self, head) if self.opener is None else self.opener(self, head)
 
     def ranges(self) -> dict[str, npt.NDArray[np.float32]] | None:
         """Return the ranges of activations that the precision needs; None but for "int8".

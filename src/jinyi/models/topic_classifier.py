@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,19 @@ from jinyi.models.common import (
     compute_once,
     merge_windows,
     normalise_rows,
-    run_rows,
+    refuse_cut,
+    refuse_none,
     warn_cut,
 )
 from jinyi.models.heads import DECIDERS, LinearHead, ReferenceHead, softmax
 from jinyi.models.joint_head import FEATURES, JointHead
 from jinyi.models.labels import Labels, class_numbers, label_words
 from jinyi.models.ngrams import SparseRows, count_ngrams, stack
-from jinyi.models.source import Source
+from jinyi.models.source import Opener, Source
 from jinyi.models.temperature import TopicCalibration
 from jinyi.models.topic_folder import TopicHead, read_head, write_topic
 from jinyi.models.tuned import FineTuning, OwnFolder, fine_tune, words_for
+from jinyi.models.work import Pass, Work, run
 from jinyi.models.zero_shot import DEFAULT_PROMPT, ZeroShot
 from jinyi.runtime import Engine, Head
 from jinyi.tokens import TruncateMode, TruncationReport
@@ -77,6 +80,7 @@ class TopicClassifier:
 
     classes_: npt.NDArray[Any]
     _source: Source
+    _opener: Opener | None = None
     _tuned: OwnFolder | None = None
     _estimator_type = "classifier"
 
@@ -112,8 +116,15 @@ class TopicClassifier:
         self.device = device
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] | None = None, **options: Any) -> TopicClassifier:
+    def load(
+        cls, model: str | os.PathLike[str] | None = None, *, opener: Opener | None = None, **options: Any
+    ) -> TopicClassifier:
         """Open a model; the options are those of the class.
+
+        Args:
+            model: None for the shipped one, a name (`jinyi models list`) or a folder.
+            opener: makes the engines in place of those in this process (see `jinyi.models.source.Opener`).
+            options: those of the class.
 
         Raises:
             ModelNotFoundError: no such model on this disk.
@@ -121,6 +132,7 @@ class TopicClassifier:
             InputError: labels or prompt cannot be used.
         """
         classifier = cls(model, **options)
+        classifier._opener = opener
         classifier._open()
         return classifier
 
@@ -172,6 +184,29 @@ class TopicClassifier:
         proba = self._tempered(proba) if calibrated else proba
         result = proba[0] if single else proba
         return (result, report) if return_report else result
+
+    def prepare(self, texts: Iterable[str], *, truncate: str = "warn", calibrated: bool = True) -> Work:
+        """Return the rows that `predict_proba` would compute, for those who compute rows of many callers together.
+
+        Args:
+            texts: as in `predict`; equal texts are not merged.
+            truncate: as in `predict`; cut texts are in the work's report, there is no warning.
+            calibrated: as in `predict_proba`.
+
+        Returns:
+            work whose `finish` gives float32 [n, classes].
+
+        Raises:
+            InputError: as `predict`.
+            NotFittedError: as `predict`.
+        """
+        checked, _, mode = self._checked(texts, truncate)
+        refuse_none(checked, "texts")
+        work = self._work(checked, mode)
+        refuse_cut(work.report, truncate, self._source.folder.max_length)
+        if not calibrated or self.calibration is None:
+            return work
+        return replace(work, finish=lambda outputs: self._tempered(work.finish(outputs)))
 
     def decision_function(self, X: str | Iterable[str]) -> FloatArray:
         """Return log-probabilities, float32 [n, classes]."""
@@ -255,9 +290,9 @@ class TopicClassifier:
         parts: list[SparseRows] = []
 
         def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            vectors, counts, report = self._inputs(part, "report", features)
+            vectors, counts = self._inputs(part, "report", features)
             parts.append(counts)
-            return vectors, report
+            return run(vectors), vectors.report
 
         width = source.folder.vector_size if features != "ngrams" else 0
         vectors, report = self._compute(texts, width, compute, "warn", None)
@@ -338,6 +373,11 @@ class TopicClassifier:
         return write_topic(path, folder, state, head, calibration=calibration, overwrite=overwrite)
 
     @property
+    def source(self) -> Source:
+        """The opened folder with its tokenizer."""
+        return self._open()
+
+    @property
     def path(self) -> Path:
         """The model's folder."""
         return self._open().folder.path
@@ -377,7 +417,7 @@ class TopicClassifier:
 
     def __getstate__(self) -> dict[str, Any]:
         opened = () if self._tuned is None else _OPENED  # a temporary folder has another path when it is read
-        return {name: value for name, value in self.__dict__.items() if name not in opened}
+        return {name: value for name, value in self.__dict__.items() if name not in (*opened, "_opener")}
 
     def _forget(self) -> None:
         for name in (*_OPENED, "_tuned", "_head", "classes_"):
@@ -392,7 +432,12 @@ class TopicClassifier:
         if self._tuned is not None:
             model, labels, prompt = self._tuned.path, None, None
         source = Source.open(
-            model, "topic", precision=self.precision, threads=self.threads, device=self.device
+            model,
+            "topic",
+            precision=self.precision,
+            threads=self.threads,
+            device=self.device,
+            opener=self._opener,
         )
         folder = source.folder
         if folder.task == "pair":
@@ -491,6 +536,16 @@ class TopicClassifier:
     def _proba(
         self, X: str | Iterable[str], truncate: str, show_progress: bool | None
     ) -> tuple[FloatArray, TruncationReport, bool]:
+        texts, single, mode = self._checked(X, truncate)
+
+        def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
+            work = self._work(part, mode)
+            return run(work), work.report
+
+        proba, report = self._compute(texts, len(self.classes_), compute, truncate, show_progress)
+        return proba, report, single
+
+    def _checked(self, X: str | Iterable[str], truncate: str) -> tuple[list[str], bool, TruncateMode]:
         source = self._open()
         check_truncate(truncate)
         texts, single = as_texts(X)
@@ -501,31 +556,28 @@ class TopicClassifier:
                 fix='Give labels=["体育", "财经"], or call fit(texts, labels) first.',
                 where=str(source.folder.path),
             )
-        mode: TruncateMode = "window" if truncate == "window" else "report"
+        return texts, single, "window" if truncate == "window" else "report"
 
-        def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            return self._proba_of(part, mode)
-
-        proba, report = self._compute(texts, len(self.classes_), compute, truncate, show_progress)
-        return proba, report, single
-
-    def _proba_of(self, part: list[str], mode: TruncateMode) -> tuple[FloatArray, TruncationReport]:
-        """Return class probabilities of distinct texts, float32 [n, classes], and what was cut."""
+    def _work(self, part: list[str], mode: TruncateMode) -> Work:
+        """Return rows of texts, whose outputs become class probabilities, float32 [n, classes]."""
         head = getattr(self, "_head", None)
         if isinstance(head, JointHead):
-            features = "both" if len(head.vector_weight) else "ngrams"
-            vectors, counts, report = self._inputs(part, mode, features)
-            return head.proba(vectors, counts), report
+            joint = head
+            vectors, counts = self._inputs(part, mode, "both" if len(head.vector_weight) else "ngrams")
+            return replace(vectors, finish=lambda outputs: joint.proba(vectors.finish(outputs), counts))
         if head is not None:
-            vectors, _, report = self._inputs(part, mode, "vectors")
-            return head.proba(vectors), report
+            fitted, (vectors, _) = head, self._inputs(part, mode, "vectors")
+            return replace(vectors, finish=lambda outputs: fitted.proba(vectors.finish(outputs)))
         if self._zero_shot is not None:
-            return self._zero_shot.proba(part, mode)
+            return self._zero_shot.work(part, mode)
         assert self._class_engine is not None  # noqa: S101 - `classes_` comes from one of these
         source = self._source
         encoded = source.tokenizer.encode(part, max_length=source.folder.max_length, truncate=mode)
-        logits = run_rows(self._class_engine, encoded, source.tokenizer.pad_id)
-        return softmax(merge_windows(logits, encoded, len(part))), encoded.report
+
+        def finish(outputs: list[FloatArray]) -> FloatArray:
+            return softmax(merge_windows(outputs[0], encoded, len(part)))
+
+        return Work((Pass(self._class_engine, encoded, source.tokenizer.pad_id),), finish, encoded.report)
 
     def _vector_engine(self) -> Engine:
         if self._vectors_by is None:
@@ -536,18 +588,20 @@ class TopicClassifier:
             )
         return self._vectors_by
 
-    def _inputs(
-        self, part: list[str], mode: TruncateMode, features: str
-    ) -> tuple[FloatArray, SparseRows, TruncationReport]:
+    def _inputs(self, part: list[str], mode: TruncateMode, features: str) -> tuple[Work, SparseRows]:
         """Return what a fitted head sees of texts, both from the same ids; without columns what is not asked for."""
         tokenizer = self._source.tokenizer
         encoded = tokenizer.encode(part, max_length=self._source.folder.max_length, truncate=mode)
-        vectors = np.empty((len(part), 0), np.float32)
-        if features != "ngrams":
-            rows = run_rows(self._vector_engine(), encoded, tokenizer.pad_id)
-            vectors = normalise_rows(merge_windows(rows, encoded, len(part)))
+
+        def vectors(outputs: list[FloatArray]) -> FloatArray:
+            if not outputs:
+                return np.empty((len(part), 0), np.float32)
+            return normalise_rows(merge_windows(outputs[0], encoded, len(part)))
+
+        passes = () if features == "ngrams" else (Pass(self._vector_engine(), encoded, tokenizer.pad_id),)
         ids, owners = ([], np.empty(0, np.int64)) if features == "vectors" else (encoded.ids, encoded.owners)
-        return vectors, count_ngrams(ids, owners, len(part), tokenizer.vocab_size), encoded.report
+        counts = count_ngrams(ids, owners, len(part), tokenizer.vocab_size)
+        return Work(passes, vectors, encoded.report), counts
 
     def _compute(
         self, texts: list[str], width: int, compute: Any, truncate: str, show_progress: bool | None

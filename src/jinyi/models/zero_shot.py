@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from jinyi.batches import make_batches
 from jinyi.errors import InputError
 from jinyi.folder import Golden
 from jinyi.models.common import FloatArray, check_golden, merge_windows
 from jinyi.models.heads import softmax
 from jinyi.models.source import Source
+from jinyi.models.work import Pass, Work, run
 from jinyi.runtime import Engine, Head
 from jinyi.tokens import TruncateMode, TruncationReport
 
 DEFAULT_PROMPT = "下面是一则关于{}的新闻："
-_EMPTY = "。"  # stands for "no text" in contextual calibration
+NO_CONTENT = "。"
+"""Stands for "no text" in contextual calibration (Zhao et al. 2021)."""
 
 
 class ZeroShot:
@@ -54,15 +56,15 @@ class ZeroShot:
             return label_log_probs(source, self.engine, texts, chosen, golden.prompt or prompt, "report")[0]
 
         check_golden(source, self.engine, log_probs, "log_probs")
-        self._baseline = self._scores([_EMPTY], "report")[0] if calibrate else np.float32(0.0)
+        self._baseline = run(self._scores([NO_CONTENT], "report")) if calibrate else np.float32(0.0)
 
-    def proba(self, texts: list[str], mode: TruncateMode) -> tuple[FloatArray, TruncationReport]:
-        """Return the probability of each label, float32 [n, labels], and what was cut."""
-        scores, report = self._scores(texts, mode)
-        return softmax(scores - self._baseline), report
+    def work(self, texts: list[str], mode: TruncateMode) -> Work:
+        """Return the rows of texts, whose outputs become the probability of each label, float32 [n, labels]."""
+        scores = self._scores(texts, mode)
+        return replace(scores, finish=lambda outputs: softmax(scores.finish(outputs) - self._baseline))
 
-    def _scores(self, texts: list[str], mode: TruncateMode) -> tuple[FloatArray, TruncationReport]:
-        return label_log_probs(self._source, self.engine, texts, self._columns, self._prompt, mode)
+    def _scores(self, texts: list[str], mode: TruncateMode) -> Work:
+        return label_work(self._source, self.engine, texts, self._columns, self._prompt, mode)
 
 
 def word_ids(source: Source, word: str) -> list[int]:
@@ -90,7 +92,28 @@ def label_log_probs(
     prompt: str,
     mode: TruncateMode,
 ) -> tuple[FloatArray, TruncationReport]:
-    """Return how well each label word fits into the prompt before each text; one run for each length of words.
+    """Return how well each label word fits into the prompt before each text, float32 [n, words], and what was cut.
+
+    The arguments are those of `label_work`.
+    """
+    work = label_work(source, engine, texts, columns, prompt, mode)
+    values: FloatArray = run(work)
+    return values, work.report
+
+
+def label_work(
+    source: Source,
+    engine: Engine,
+    texts: list[str],
+    columns: list[npt.NDArray[np.int64]],
+    prompt: str,
+    mode: TruncateMode,
+    *,
+    open_words: bool = False,
+) -> Work:
+    """Return the rows that say how well each label word fits into the prompt before each text.
+
+    There is one pass for each length of words.
 
     Args:
         source: the model.
@@ -100,25 +123,37 @@ def label_log_probs(
         columns: for each word, the columns of its tokens in the engine's output.
         prompt: with {} for the word.
         mode: "report" or "window".
+        open_words: `columns` are ids of an engine that scores the whole vocabulary, and it is asked for these alone.
 
     Returns:
-        mean log-probability per token, float32 [n, words], and what was cut.
+        work whose `finish` gives the mean log-probability per token, float32 [n, words].
     """
-    result = np.empty((len(texts), len(columns)), np.float32)
-    report = TruncationReport(len(texts), np.empty(0, np.int64), np.empty(0, np.int64))
-    for length in sorted({len(column) for column in columns}):
-        chosen = [place for place, column in enumerate(columns) if len(column) == length]
-        at = np.asarray([columns[place] for place in chosen])
+    by_length: dict[int, list[int]] = {}
+    for place, column in enumerate(columns):
+        by_length.setdefault(len(column), []).append(place)
+    passes: list[Pass] = []
+    at: list[npt.NDArray[np.int64]] = []  # for each pass, the columns [words, length] of its words
+    for length, chosen in sorted(by_length.items()):
         encoded = source.tokenizer.encode_prompt(
             texts, prompt, n_masks=length, max_length=source.folder.max_length, truncate=mode
         )
-        scores = np.empty((len(encoded.ids), len(chosen)), np.float32)
-        for batch, output in engine.run(make_batches(encoded, pad_id=source.tokenizer.pad_id)):
+        places, words = np.asarray([columns[place] for place in chosen], np.int64), None
+        if open_words:
+            words = np.unique(places)
+            places = np.searchsorted(words, places)
+        passes.append(Pass(engine, encoded, source.tokenizer.pad_id, words))
+        at.append(places)
+
+    def finish(outputs: list[FloatArray | tuple[FloatArray, FloatArray]]) -> FloatArray:
+        result = np.empty((len(texts), len(columns)), np.float32)
+        parts = zip(sorted(by_length.items()), passes, at, outputs, strict=True)
+        for (length, chosen), part, places, output in parts:
             logits, normaliser = output if isinstance(output, tuple) else (output, None)
-            summed = np.sum([logits[:, mask, at[:, mask]] for mask in range(length)], axis=0)
+            scores = np.sum([logits[:, mask, places[:, mask]] for mask in range(length)], axis=0)
             if normaliser is not None:
-                summed = summed - normaliser.sum(axis=1, keepdims=True)
-            scores[batch.rows] = summed / length
-        result[:, chosen] = merge_windows(scores, encoded, len(texts))
-        report = encoded.report  # the longest word leaves the least room for the text
-    return result, report
+                scores = scores - normaliser.sum(axis=1, keepdims=True)
+            result[:, chosen] = merge_windows(scores / np.float32(length), part.encoded, len(texts))
+        return result
+
+    # The longest word leaves the least room for the text.
+    return Work(tuple(passes), finish, passes[-1].encoded.report)

@@ -10,28 +10,25 @@ from typing import Any
 import numpy as np
 
 from jinyi.errors import FolderError, InputError, shorten
-from jinyi.folder import Golden, ModelFolder
 from jinyi.models.common import (
     FloatArray,
     as_list,
     as_texts,
-    check_golden,
     compute_once,
     warn_cut,
 )
 from jinyi.models.heads import softmax
+from jinyi.models.open_labels import OpenLabels
 from jinyi.models.pair_scorer import sigmoid
 from jinyi.models.source import Source
-from jinyi.models.zero_shot import DEFAULT_PROMPT, label_log_probs, word_ids
+from jinyi.models.work import run
 from jinyi.pipelines.base import Pipeline, Reading, device_name, has_no
 from jinyi.pipelines.classifier import Classifier, Row
-from jinyi.runtime import Head
-from jinyi.tokens import TruncateMode, TruncationReport
+from jinyi.tokens import TruncationReport
 
 ENTAILMENT_TEMPLATE = "This example is {}."  # of transformers
 _ENTAILMENT = ("entail", "蕴含", "蕴涵")
 _CONTRADICTION = ("contradict", "矛盾")
-_NO_CONTENT = "。"  # stands for "no text", as in contextual calibration (Zhao et al. 2021)
 
 
 @dataclass(frozen=True)
@@ -163,26 +160,29 @@ class ZeroShotPipeline(Pipeline[ZeroShotOptions]):
 
 
 class _Prompted:
-    """Scores labels by a language model; one engine for any labels, as it scores the whole vocabulary."""
+    """Scores labels by a language model."""
 
     def __init__(self, source: Source) -> None:
-        self.source = source
-        self.engine = source.engine(Head("mlm", log_normalizer=True))
-        self.prompt = _own_prompt(source.folder)
-        check_golden(source, self.engine, self._golden_log_probs, "log_probs")
+        self._model = OpenLabels(source)
+        self.engine = self._model.engine
 
     def scores(self, texts: list[str], labels: list[str], chosen: ZeroShotOptions) -> FloatArray:
         """Return float32 [n, labels]."""
         if chosen.max_length is not None:
             raise has_no("max_length", "a language model", "The folder states it.")
-        prompt = self.prompt if chosen.hypothesis_template is None else chosen.hypothesis_template
-        limit = self.source.folder.max_length
-        mode: TruncateMode = "window" if chosen.truncate == "window" else "report"
+        limit = self._model.source.folder.max_length
 
         def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            return self._log_probs(part, labels, prompt, mode)
+            work = self._model.prepare(
+                part,
+                labels,
+                prompt=chosen.hypothesis_template,
+                multi_label=chosen.multi_label,
+                truncate="window" if chosen.truncate == "window" else "warn",
+            )
+            return run(work), work.report
 
-        logs, report = compute_once(
+        scores, report = compute_once(
             texts,
             (len(labels),),
             compute,
@@ -192,21 +192,7 @@ class _Prompted:
             show_progress=chosen.show_progress,
         )
         warn_cut(report, chosen.truncate, limit)
-        if not chosen.multi_label and len(labels) > 1:
-            return softmax(logs)
-        without, _ = self._log_probs([_NO_CONTENT], labels, prompt, "report")
-        return sigmoid(logs - without)
-
-    def _log_probs(
-        self, texts: list[str], words: Sequence[str], prompt: str, mode: TruncateMode
-    ) -> tuple[FloatArray, TruncationReport]:
-        ids = [np.asarray(word_ids(self.source, word), np.int64) for word in words]
-        return label_log_probs(self.source, self.engine, texts, ids, prompt, mode)
-
-    def _golden_log_probs(self, golden: Golden) -> FloatArray:
-        prompt = golden.prompt or self.prompt
-        texts = [str(text) for text in golden.inputs]
-        return self._log_probs(texts, golden.labels, prompt, "report")[0]
+        return scores
 
 
 class _Entailment:
@@ -239,11 +225,6 @@ class _Entailment:
         if not chosen.multi_label and len(labels) > 1:
             return softmax(entailed)
         return sigmoid(entailed - logits[..., self._contradiction])
-
-
-def _own_prompt(folder: ModelFolder) -> str:
-    saved = (folder.record.get("topic") or {}).get("prompt")
-    return saved or folder.prompts.get(folder.default_prompt_name or "") or DEFAULT_PROMPT
 
 
 def _place(labels: Sequence[str], beginnings: tuple[str, ...]) -> int | None:

@@ -1,0 +1,111 @@
+"""Zero-shot topics with labels given call by call: one engine that scores the whole vocabulary serves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from jinyi.errors import InputError, shorten
+from jinyi.folder import Golden, ModelFolder
+from jinyi.models.common import FloatArray, as_texts, check_golden, check_truncate, refuse_cut, refuse_none
+from jinyi.models.heads import softmax
+from jinyi.models.pair_scorer import sigmoid
+from jinyi.models.source import Source
+from jinyi.models.work import Work, run
+from jinyi.models.zero_shot import DEFAULT_PROMPT, NO_CONTENT, label_work, word_ids
+from jinyi.runtime import Head
+from jinyi.tokens import TruncateMode
+
+
+class OpenLabels:
+    """A language model that scores any label words.
+
+    `TopicClassifier` with labels is faster where they stay the same: it computes their scores alone.
+
+    Args:
+        source: a model with a language model's head.
+
+    Raises:
+        FolderError: the folder's golden sentences come out differently.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.prompt = own_prompt(source.folder)
+        self.engine = source.engine(Head("mlm", log_normalizer=True))
+        check_golden(source, self.engine, self._golden_log_probs, "log_probs")
+
+    def prepare(
+        self,
+        texts: Iterable[str],
+        labels: Sequence[str],
+        *,
+        prompt: str | None = None,
+        multi_label: bool = False,
+        truncate: str = "warn",
+    ) -> Work:
+        """Return the rows that say how well each label fits each text.
+
+        Args:
+            texts: one str, or a list of str.
+            labels: label words, of any length.
+            prompt: with {} for the word; None takes the model's own.
+            multi_label: score each label on its own: the odds of its word with the text over those without a text.
+                One label alone is always scored so.
+            truncate: "warn", "error" or "window", as in `TopicClassifier.predict`; cut texts are in the work's report,
+                there is no warning.
+
+        Returns:
+            work whose `finish` gives float32 [n, labels]: probabilities that sum to 1, or with `multi_label` each for
+            itself.
+
+        Raises:
+            InputError: a text, label or prompt that cannot be used.
+        """
+        check_truncate(truncate)
+        checked, _ = as_texts(texts)
+        refuse_none(checked, "texts")
+        refuse_none(list(labels), "labels")
+        mode: TruncateMode = "window" if truncate == "window" else "report"
+        template = self._checked_prompt(prompt)
+        logs = self._log_probs(checked, labels, template, mode)
+        refuse_cut(logs.report, truncate, self.source.folder.max_length)
+        if not multi_label and len(labels) > 1:
+            return replace(logs, finish=lambda outputs: softmax(logs.finish(outputs)))
+        without = self._log_probs([NO_CONTENT], labels, template, "report")
+        count = len(logs.passes)
+
+        def finish(outputs: list[FloatArray]) -> FloatArray:
+            return sigmoid(logs.finish(outputs[:count]) - without.finish(outputs[count:]))
+
+        return Work((*logs.passes, *without.passes), finish, logs.report)
+
+    def _log_probs(self, texts: list[str], words: Sequence[str], prompt: str, mode: TruncateMode) -> Work:
+        ids = [np.asarray(word_ids(self.source, word), np.int64) for word in words]
+        return label_work(self.source, self.engine, texts, ids, prompt, mode, open_words=True)
+
+    def _checked_prompt(self, given: str | None) -> str:
+        prompt = self.prompt if given is None else given
+        if not isinstance(prompt, str) or prompt.count("{}") != 1:
+            raise InputError(
+                found=shorten(prompt, 60),
+                expected=f'one "{{}}" for the label word, as in "{DEFAULT_PROMPT}"',
+                fix="Put {} where the word belongs.",
+                where="prompt",
+            )
+        return prompt
+
+    def _golden_log_probs(self, golden: Golden) -> FloatArray:
+        texts = [str(text) for text in golden.inputs]
+        values: FloatArray = run(
+            self._log_probs(texts, golden.labels, golden.prompt or self.prompt, "report")
+        )
+        return values
+
+
+def own_prompt(folder: ModelFolder) -> str:
+    """Return the prompt of a folder, or the usual one."""
+    saved = (folder.record.get("topic") or {}).get("prompt")
+    return saved or folder.prompts.get(folder.default_prompt_name or "") or DEFAULT_PROMPT
