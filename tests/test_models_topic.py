@@ -17,6 +17,7 @@ from jinyi.batches import make_batches
 from jinyi.errors import FolderError, InputError, NotFittedError, TruncationWarning
 from jinyi.folder import read_folder
 from jinyi.models.logistic import fit_logistic
+from jinyi.models.topic_model import TopicModel
 from jinyi.runtime import Head, open_engine
 from jinyi.tokens import Tokenizer
 from small_models import write_small
@@ -334,7 +335,7 @@ def test_a_classifier_can_be_pickled_before_fit(folder: Path) -> None:
 def test_ngrams_need_no_encoder_and_read_whole_windows(folder: Path, monkeypatch) -> None:
     texts, labels = examples()
     topics = TopicClassifier.load(folder, features="ngrams").fit(texts, labels)
-    monkeypatch.setattr(TopicClassifier, "_vector_engine", lambda self: pytest.fail("an encoder was built"))
+    monkeypatch.setattr(TopicModel, "_vectors", lambda self: pytest.fail("an encoder was built"))
     late = ["怎么改密码" + "，" * 60 + "今天天气很好"]
     with pytest.warns(TruncationWarning):
         cut = topics.predict_proba(late)

@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from jinyi.errors import InputError, shorten
-from jinyi.folder import Golden, ModelFolder
+from jinyi.folder import Golden
 from jinyi.models.common import FloatArray, as_texts, check_golden, check_truncate, refuse_cut, refuse_none
 from jinyi.models.heads import softmax
 from jinyi.models.pair_scorer import sigmoid
 from jinyi.models.source import Source
 from jinyi.models.work import Work, run
-from jinyi.models.zero_shot import DEFAULT_PROMPT, NO_CONTENT, label_work, word_ids
+from jinyi.models.zero_shot import NO_CONTENT, check_prompt, label_work, own_prompt, word_ids
 from jinyi.runtime import Head
 from jinyi.tokens import TruncateMode
 
@@ -69,7 +68,7 @@ class OpenLabels:
         refuse_none(checked, "texts")
         refuse_none(list(labels), "labels")
         mode: TruncateMode = "window" if truncate == "window" else "report"
-        template = self._checked_prompt(prompt)
+        template = self.prompt if prompt is None else check_prompt(prompt)
         logs = self._log_probs(checked, labels, template, mode)
         refuse_cut(logs.report, truncate, self.source.folder.max_length)
         if not multi_label and len(labels) > 1:
@@ -86,26 +85,9 @@ class OpenLabels:
         ids = [np.asarray(word_ids(self.source, word), np.int64) for word in words]
         return label_work(self.source, self.engine, texts, ids, prompt, mode, open_words=True)
 
-    def _checked_prompt(self, given: str | None) -> str:
-        prompt = self.prompt if given is None else given
-        if not isinstance(prompt, str) or prompt.count("{}") != 1:
-            raise InputError(
-                found=shorten(prompt, 60),
-                expected=f'one "{{}}" for the label word, as in "{DEFAULT_PROMPT}"',
-                fix="Put {} where the word belongs.",
-                where="prompt",
-            )
-        return prompt
-
     def _golden_log_probs(self, golden: Golden) -> FloatArray:
         texts = [str(text) for text in golden.inputs]
         values: FloatArray = run(
             self._log_probs(texts, golden.labels, golden.prompt or self.prompt, "report")
         )
         return values
-
-
-def own_prompt(folder: ModelFolder) -> str:
-    """Return the prompt of a folder, or the usual one."""
-    saved = (folder.record.get("topic") or {}).get("prompt")
-    return saved or folder.prompts.get(folder.default_prompt_name or "") or DEFAULT_PROMPT

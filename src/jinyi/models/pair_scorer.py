@@ -324,6 +324,11 @@ class PairScorer:
         return self._points.best_f1() if recall is None else self._points.at_recall(recall)
 
     @property
+    def operating_points(self) -> OperatingPoints | None:
+        """All thresholds that `jinyi calibrate` has put into the folder; None where it has none for this scorer."""
+        return self._points
+
+    @property
     def segment_ids(self) -> str:
         """How the two texts of a pair are marked: "pair" or "zeros"; see `load`."""
         return self._segment_ids

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,9 @@ from jinyi.tokens import Encoded, TruncateMode, TruncationReport
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+_Inputs = list[str] | list[Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +236,7 @@ class SentenceEncoder:
 
     def prepare(
         self,
-        texts: Iterable[str],
+        texts: Iterable[str] | Iterable[Sequence[int]],
         *,
         normalize: bool = True,
         truncate: str = "warn",
@@ -245,7 +248,7 @@ class SentenceEncoder:
         """Return the rows that `encode` would compute, for those who compute rows of many callers together.
 
         Args:
-            texts: as in `encode`; equal texts are not merged.
+            texts: as in `encode`, or rows of token ids of this model; equal texts are not merged.
             normalize: as in `encode`.
             truncate: as in `encode`; cut texts are in the work's report, there is no warning.
             prompt: as in `encode`.
@@ -259,7 +262,7 @@ class SentenceEncoder:
         Raises:
             InputError: as `encode`.
         """
-        checked, _ = as_texts(texts)
+        checked = _texts_or_ids(texts)
         refuse_none(checked, "texts")
         call = self._call(normalize, truncate, prompt, prompt_name, max_length, truncate_dim)
         work = self._work(checked, call)
@@ -268,7 +271,7 @@ class SentenceEncoder:
 
     def prepare_tokens(
         self,
-        texts: Iterable[str],
+        texts: Iterable[str] | Iterable[Sequence[int]],
         *,
         truncate: str = "warn",
         prompt: str | None = None,
@@ -277,7 +280,7 @@ class SentenceEncoder:
         """Return the rows that give each token's last hidden state.
 
         Args:
-            texts: as in `encode`.
+            texts: as in `prepare`.
             truncate: "warn" or "error", as in `prepare`; windows have no one row of tokens.
             prompt: as in `encode`.
             prompt_name: as in `encode`.
@@ -289,7 +292,7 @@ class SentenceEncoder:
             InputError: as `encode`.
         """
         check_truncate(truncate, windows=False)
-        checked, _ = as_texts(texts)
+        checked = _texts_or_ids(texts)
         refuse_none(checked, "texts")
         call = self._call(False, truncate, prompt, prompt_name, None)
         if self._token_engine is None:
@@ -469,7 +472,7 @@ class SentenceEncoder:
             width = whole_number(truncate_dim, "truncate_dim", most=width, fix=fix)
         return _Call(normalize, truncate, prefix, limit, width, most_rows)
 
-    def _work(self, texts: list[str], call: _Call) -> Work:
+    def _work(self, texts: _Inputs, call: _Call) -> Work:
         """Return rows of texts, whose outputs become their vectors."""
         encoded = self._encoded(texts, call)
 
@@ -480,10 +483,14 @@ class SentenceEncoder:
         rows = Pass(self._engine, encoded, self._source.tokenizer.pad_id)
         return Work((rows,), finish, encoded.report)
 
-    def _encoded(self, texts: list[str], call: _Call) -> Encoded:
+    def _encoded(self, texts: _Inputs, call: _Call) -> Encoded:
         mode: TruncateMode = "window" if call.truncate == "window" else "report"
-        given = [call.prefix + text for text in texts] if call.prefix else texts
-        return self._source.tokenizer.encode(given, max_length=call.max_length, truncate=mode)
+        tokenizer, limit = self._source.tokenizer, call.max_length
+        if texts and not isinstance(texts[0], str):
+            rows = cast("list[Sequence[int]]", texts)
+            return tokenizer.encode_ids(rows, max_length=limit, truncate=mode, prefix=call.prefix)
+        given = [f"{call.prefix}{text}" for text in texts] if call.prefix else cast("list[str]", texts)
+        return tokenizer.encode(given, max_length=limit, truncate=mode)
 
     def _encode(
         self, texts: list[str], call: _Call, show_progress: bool | None, start_row: int = 0
@@ -538,6 +545,14 @@ class SentenceEncoder:
                 where=name,
             )
         return normalise_rows(vectors)
+
+
+def _texts_or_ids(inputs: Any) -> _Inputs:
+    """Return texts, or rows of token ids, as a checked list; the tokenizer checks ids."""
+    rows = inputs if isinstance(inputs, str) else as_list(inputs, "texts")
+    if rows and isinstance(rows[0], (list, tuple, np.ndarray)):
+        return list(rows)
+    return as_texts(rows)[0]
 
 
 def golden_vectors(path: Path) -> Golden:

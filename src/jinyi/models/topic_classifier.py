@@ -13,31 +13,27 @@ import numpy.typing as npt
 
 from jinyi.arguments import whole_number
 from jinyi.batches import deduplicate
-from jinyi.errors import FolderError, InputError, NotFittedError, shorten
-from jinyi.folder import RECORD, ModelFolder
+from jinyi.errors import InputError, shorten
 from jinyi.models.common import (
     FloatArray,
     as_list,
     as_texts,
     check_truncate,
     compute_once,
-    merge_windows,
-    normalise_rows,
     refuse_cut,
     refuse_none,
     warn_cut,
 )
-from jinyi.models.heads import DECIDERS, LinearHead, ReferenceHead, softmax
+from jinyi.models.heads import DECIDERS, LinearHead, ReferenceHead
 from jinyi.models.joint_head import FEATURES, JointHead
-from jinyi.models.labels import Labels, class_numbers, label_words
-from jinyi.models.ngrams import SparseRows, count_ngrams, stack
+from jinyi.models.labels import Labels, class_numbers
+from jinyi.models.ngrams import SparseRows, stack
 from jinyi.models.source import Opener, Source
 from jinyi.models.temperature import TopicCalibration
-from jinyi.models.topic_folder import TopicHead, read_head, write_topic
+from jinyi.models.topic_folder import TopicHead, write_topic
+from jinyi.models.topic_model import TopicModel
 from jinyi.models.tuned import FineTuning, OwnFolder, fine_tune, words_for
-from jinyi.models.work import Pass, Work, run
-from jinyi.models.zero_shot import DEFAULT_PROMPT, ZeroShot
-from jinyi.runtime import Engine, Head
+from jinyi.models.work import Work, run
 from jinyi.tokens import TruncateMode, TruncationReport
 
 METHODS = ("linear", "reference", "prompt")
@@ -79,7 +75,7 @@ class TopicClassifier:
     """
 
     classes_: npt.NDArray[Any]
-    _source: Source
+    _topics: TopicModel
     _opener: Opener | None = None
     _tuned: OwnFolder | None = None
     _estimator_type = "classifier"
@@ -152,7 +148,7 @@ class TopicClassifier:
             NotFittedError: no labels were given and `fit` has not run.
         """
         proba, report, single = self._proba(X, truncate, show_progress)
-        warn_cut(report, truncate, self._open().folder.max_length)
+        warn_cut(report, truncate, self._open().source.folder.max_length)
         labels: npt.NDArray[Any] = self.classes_[proba.argmax(axis=1)]
         return labels[0] if single else labels
 
@@ -180,7 +176,7 @@ class TopicClassifier:
             NotFittedError: as `predict`.
         """
         proba, report, single = self._proba(X, truncate, show_progress)
-        warn_cut(report, truncate, self._open().folder.max_length)
+        warn_cut(report, truncate, self._open().source.folder.max_length)
         proba = self._tempered(proba) if calibrated else proba
         result = proba[0] if single else proba
         return (result, report) if return_report else result
@@ -202,8 +198,8 @@ class TopicClassifier:
         """
         checked, _, mode = self._checked(texts, truncate)
         refuse_none(checked, "texts")
-        work = self._work(checked, mode)
-        refuse_cut(work.report, truncate, self._source.folder.max_length)
+        work = self._topics.work(checked, mode)
+        refuse_cut(work.report, truncate, self._topics.source.folder.max_length)
         if not calibrated or self.calibration is None:
             return work
         return replace(work, finish=lambda outputs: self._tempered(work.finish(outputs)))
@@ -211,7 +207,7 @@ class TopicClassifier:
     def decision_function(self, X: str | Iterable[str]) -> FloatArray:
         """Return log-probabilities, float32 [n, classes]."""
         proba, report, _ = self._proba(X, "warn", None)
-        warn_cut(report, "warn", self._open().folder.max_length)
+        warn_cut(report, "warn", self._open().source.folder.max_length)
         result: FloatArray = np.log(np.maximum(self._tempered(proba), np.finfo(np.float32).tiny))
         return result
 
@@ -273,37 +269,38 @@ class TopicClassifier:
         classes, targets = class_numbers(y, len(texts))
         if self._tuned is not None:
             self._forget()  # what an earlier call trained
+        topics = self._open()
+        source = topics.source
         if self.method == "prompt":
-            source = self._open()
             given = self.labels is not None
-            words = words_for(source, classes.tolist(), self._words, given=given)
+            words = words_for(source, classes.tolist(), topics.words, given=given)
             labels = classes[targets].tolist()
-            tuned, report = fine_tune(source, texts, labels, words, self._prompt, settings, show_progress)
+            tuned, report = fine_tune(source, texts, labels, words, topics.prompt, settings, show_progress)
             warn_cut(report, "warn", source.folder.max_length)
             self._forget()
             self._tuned = tuned
             self._open()
             return self
-        source = self._open()
         linear = self.method == "linear"
         features = self.features if linear else "vectors"
         parts: list[SparseRows] = []
 
         def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            vectors, counts = self._inputs(part, "report", features)
+            vectors, counts = topics.inputs(part, "report", features)
             parts.append(counts)
             return run(vectors), vectors.report
 
         width = source.folder.vector_size if features != "ngrams" else 0
         vectors, report = self._compute(texts, width, compute, "warn", None)
         warn_cut(report, "warn", source.folder.max_length)
+        head: TopicHead
         if linear and features == "vectors":
-            self._head: TopicHead = LinearHead.fit(vectors, targets, len(classes), self.C)
+            head = LinearHead.fit(vectors, targets, len(classes), self.C)
         elif linear:
             counts = stack(parts).take(deduplicate(texts)[1])
-            self._head = JointHead.fit(vectors, counts, targets, len(classes), self.C)
+            head = JointHead.fit(vectors, counts, targets, len(classes), self.C)
         else:
-            self._head = ReferenceHead.fit(
+            head = ReferenceHead.fit(
                 vectors,
                 targets,
                 len(classes),
@@ -311,25 +308,18 @@ class TopicClassifier:
                 neighbors=self.neighbors,
                 whitening=self.whitening,
             )
+        topics.learnt(head, classes, method=self.method, features=self.features)
         self.classes_ = classes
         return self
 
     @property
     def calibration(self) -> TopicCalibration | None:
         """The temperature that `predict_proba` applies; None without one, or where it was fitted for something else."""
-        self._open()
-        return self._calibration if self._calibrated_head is getattr(self, "_head", None) else None
+        return self._open().calibration
 
     def state(self) -> dict[str, Any]:
         """Return what probabilities are made of, as plain data: classes, label words and prompt, what was fitted."""
-        self._open()
-        state: dict[str, Any] = {"classes": self.classes_.tolist() if hasattr(self, "classes_") else []}
-        if getattr(self, "_head", None) is not None:
-            return state | {"fitted": self.method}
-        if self._zero_shot is not None:
-            words = list(self._words.values())
-            return state | {"words": words, "prompt": self._prompt, "contextual": self._contextual}
-        return state
+        return self._open().state()
 
     def save(
         self,
@@ -352,41 +342,39 @@ class TopicClassifier:
         Raises:
             FolderError: the folder exists or cannot be written.
         """
-        folder = self._open().folder
-        state: dict[str, Any] = {"calibrate": self._contextual}
-        if self._words:
+        topics = self._open()
+        folder, head = topics.source.folder, topics.head
+        state: dict[str, Any] = {"calibrate": topics.contextual}
+        if topics.words:
             # Pairs, for JSON makes every key of an object text.
-            state |= {"words": list(self._words.items()), "prompt": self._prompt}
-        head = getattr(self, "_head", None)
-        if head is None and self._by_prompt:
+            state |= {"words": list(topics.words.items()), "prompt": topics.prompt}
+        if head is None and topics.method == "prompt":
             state["fitted"] = {"method": "prompt", "classes": self.classes_.tolist()}
         elif head is not None:
             state["fitted"] = {
-                "method": self.method,
-                "features": self.features,
+                "method": topics.method,
+                "features": topics.features,
                 "classes": self.classes_.tolist(),
                 "decider": self.decider,
                 "neighbors": self.neighbors,
             }
-        if calibration is None and self.calibration is not None:
+        if calibration is None and topics.calibration is not None:
             calibration = folder.record.get("calibration")
         return write_topic(path, folder, state, head, calibration=calibration, overwrite=overwrite)
 
     @property
     def source(self) -> Source:
         """The opened folder with its tokenizer."""
-        return self._open()
+        return self._open().source
 
     @property
     def path(self) -> Path:
         """The model's folder."""
-        return self._open().folder.path
+        return self._open().source.folder.path
 
     def info(self) -> dict[str, Any]:
         """Return what runs where: device, precision, threads, streams and why."""
-        self._open()
-        engine = self._zero_shot.engine if self._zero_shot else self._class_engine or self._vector_engine()
-        return engine.info()
+        return self._open().info()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -416,16 +404,17 @@ class TopicClassifier:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        opened = () if self._tuned is None else _OPENED  # a temporary folder has another path when it is read
-        return {name: value for name, value in self.__dict__.items() if name not in (*opened, "_opener")}
+        # A temporary folder has another path when it is read, and an opener is not there.
+        left = ("_opener",) if self._tuned is None else ("_opener", "_topics")
+        return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def _forget(self) -> None:
-        for name in (*_OPENED, "_tuned", "_head", "classes_"):
+        for name in ("_topics", "_tuned", "classes_"):
             self.__dict__.pop(name, None)
 
-    def _open(self) -> Source:
-        if hasattr(self, "_source"):
-            return self._source
+    def _open(self) -> TopicModel:
+        if hasattr(self, "_topics"):
+            return self._topics
         self._check_method()
         # What was trained has labels and prompt of its own.
         model, labels, prompt = self.model, self.labels, self.prompt
@@ -439,80 +428,19 @@ class TopicClassifier:
             device=self.device,
             opener=self._opener,
         )
-        folder = source.folder
-        if folder.task == "pair":
-            raise FolderError(
-                found="a pair model",
-                expected="a topic, classifier, embedding or language model",
-                fix="Take PairScorer for this folder.",
-                where=str(folder.path),
-            )
-        saved = folder.record.get("topic") or {}
-        self._vectors_by: Engine | None = None
-        self._class_engine: Engine | None = None
-        self._zero_shot: ZeroShot | None = None
-        self._words: dict[Any, str] = {}
-        own = dict(saved.get("words") or zip(folder.labels, folder.labels, strict=True))
-        if folder.task in ("topic", "mlm"):
-            self._prompt = self._choose_prompt(source, saved, prompt)
-            self._words = own if labels is None else label_words(labels)
-        elif labels is not None:
-            raise InputError(
-                found=f"label words for a model of task {folder.task!r}",
-                expected="a topic or language model, which can score words",
-                fix="Leave labels out"
-                + (
-                    f": the classes of this model are {', '.join(folder.labels)}."
-                    if folder.task == "classes"
-                    else " and call fit(texts, labels), or take another model."
-                ),
-                where="labels",
-            )
-        elif folder.task == "classes":
-            self._class_engine = source.engine(Head("classes"))
-            self.classes_ = np.asarray(folder.labels)
-        fitted = (saved.get("fitted") or {}) if labels is None else {}
-        self._by_prompt = fitted.get("method") == "prompt"
-        own_calibrate = labels is None and bool(saved.get("calibrate"))
-        self._contextual = (self.calibrate or own_calibrate) and not self._by_prompt
-        if self._words:
-            words = list(self._words.values())
-            self._zero_shot = ZeroShot(source, words, self._prompt, calibrate=self._contextual)
-            self.classes_ = np.asarray(list(self._words))
-        if fitted:
-            self.method = str(fitted["method"])
-            if not self._by_prompt:
-                self._head = read_head(folder, fitted)
-                self.features = str(fitted.get("features", "vectors"))
-            self.classes_ = np.asarray(fitted["classes"])
-        self._source = source
-        self._calibration = self._own_calibration(folder)
-        self._calibrated_head = getattr(self, "_head", None)
-        return source
+        topics = TopicModel(source, labels=labels, prompt=prompt, calibrate=self.calibrate)
+        if topics.classes is not None:
+            self.classes_ = topics.classes
+        if topics.method is not None:
+            self.method = topics.method
+        if topics.head is not None:
+            self.features = topics.features
+        self._topics = topics
+        return topics
 
     def _tempered(self, proba: FloatArray) -> FloatArray:
         calibration = self.calibration
         return proba if calibration is None else calibration.apply(proba)
-
-    def _own_calibration(self, folder: ModelFolder) -> TopicCalibration | None:
-        record = folder.record.get("calibration")
-        if not record:
-            return None
-        calibration = TopicCalibration.from_dict(record, str(folder.path / RECORD))
-        return calibration if calibration.fits == self.state() else None
-
-    def _choose_prompt(self, source: Source, saved: Mapping[str, Any], given: str | None) -> str:
-        folder = source.folder
-        default = folder.prompts.get(folder.default_prompt_name or "")
-        prompt = saved.get("prompt") or default or DEFAULT_PROMPT if given is None else given
-        if not isinstance(prompt, str) or prompt.count("{}") != 1:
-            raise InputError(
-                found=shorten(prompt),
-                expected=f'one "{{}}" for the label word, as in "{DEFAULT_PROMPT}"',
-                fix="Put {} where the word belongs.",
-                where="prompt",
-            )
-        return prompt
 
     def _check_method(self) -> None:
         for name, value, known in (
@@ -539,69 +467,18 @@ class TopicClassifier:
         texts, single, mode = self._checked(X, truncate)
 
         def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            work = self._work(part, mode)
+            work = self._topics.work(part, mode)
             return run(work), work.report
 
         proba, report = self._compute(texts, len(self.classes_), compute, truncate, show_progress)
         return proba, report, single
 
     def _checked(self, X: str | Iterable[str], truncate: str) -> tuple[list[str], bool, TruncateMode]:
-        source = self._open()
+        topics = self._open()
         check_truncate(truncate)
         texts, single = as_texts(X)
-        if not hasattr(self, "classes_"):
-            raise NotFittedError(
-                found="neither labels nor training examples",
-                expected="label words for a language model, or a fitted classifier",
-                fix='Give labels=["体育", "财经"], or call fit(texts, labels) first.',
-                where=str(source.folder.path),
-            )
+        topics.known_classes()
         return texts, single, "window" if truncate == "window" else "report"
-
-    def _work(self, part: list[str], mode: TruncateMode) -> Work:
-        """Return rows of texts, whose outputs become class probabilities, float32 [n, classes]."""
-        head = getattr(self, "_head", None)
-        if isinstance(head, JointHead):
-            joint = head
-            vectors, counts = self._inputs(part, mode, "both" if len(head.vector_weight) else "ngrams")
-            return replace(vectors, finish=lambda outputs: joint.proba(vectors.finish(outputs), counts))
-        if head is not None:
-            fitted, (vectors, _) = head, self._inputs(part, mode, "vectors")
-            return replace(vectors, finish=lambda outputs: fitted.proba(vectors.finish(outputs)))
-        if self._zero_shot is not None:
-            return self._zero_shot.work(part, mode)
-        assert self._class_engine is not None  # noqa: S101 - `classes_` comes from one of these
-        source = self._source
-        encoded = source.tokenizer.encode(part, max_length=source.folder.max_length, truncate=mode)
-
-        def finish(outputs: list[FloatArray]) -> FloatArray:
-            return softmax(merge_windows(outputs[0], encoded, len(part)))
-
-        return Work((Pass(self._class_engine, encoded, source.tokenizer.pad_id),), finish, encoded.report)
-
-    def _vector_engine(self) -> Engine:
-        if self._vectors_by is None:
-            folder = self._source.folder
-            # Mean of the last layer is what TCBert compares; a folder of vectors states its own pooling.
-            self._vectors_by = self._source.engine(
-                Head("vector", pooling=folder.pooling or "mean", dense=folder.dense)
-            )
-        return self._vectors_by
-
-    def _inputs(self, part: list[str], mode: TruncateMode, features: str) -> tuple[Work, SparseRows]:
-        """Return what a fitted head sees of texts, both from the same ids; without columns what is not asked for."""
-        tokenizer = self._source.tokenizer
-        encoded = tokenizer.encode(part, max_length=self._source.folder.max_length, truncate=mode)
-
-        def vectors(outputs: list[FloatArray]) -> FloatArray:
-            if not outputs:
-                return np.empty((len(part), 0), np.float32)
-            return normalise_rows(merge_windows(outputs[0], encoded, len(part)))
-
-        passes = () if features == "ngrams" else (Pass(self._vector_engine(), encoded, tokenizer.pad_id),)
-        ids, owners = ([], np.empty(0, np.int64)) if features == "vectors" else (encoded.ids, encoded.owners)
-        counts = count_ngrams(ids, owners, len(part), tokenizer.vocab_size)
-        return Work(passes, vectors, encoded.report), counts
 
     def _compute(
         self, texts: list[str], width: int, compute: Any, truncate: str, show_progress: bool | None
@@ -611,13 +488,12 @@ class TopicClassifier:
             (width,),
             compute,
             truncate=truncate,
-            max_length=self._source.folder.max_length,
+            max_length=self._topics.source.folder.max_length,
             label="texts",
             show_progress=show_progress,
         )
 
 
-_OPENED = ("_source", "_zero_shot", "_class_engine", "_vectors_by")
 _PARAMETERS = (
     "model",
     "labels",

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from jinyi.errors import InputError
-from jinyi.folder import Golden
+from jinyi.errors import InputError, shorten
+from jinyi.folder import Golden, ModelFolder
 from jinyi.models.common import FloatArray, check_golden, merge_windows
 from jinyi.models.heads import softmax
 from jinyi.models.source import Source
@@ -65,6 +65,32 @@ class ZeroShot:
 
     def _scores(self, texts: list[str], mode: TruncateMode) -> Work:
         return label_work(self._source, self.engine, texts, self._columns, self._prompt, mode)
+
+
+def own_prompt(folder: ModelFolder) -> str:
+    """Return the prompt of a folder, or the usual one.
+
+    Raises:
+        InputError: the folder's has no one place for the word.
+    """
+    saved = (folder.record.get("topic") or {}).get("prompt")
+    return check_prompt(saved or folder.prompts.get(folder.default_prompt_name or "") or DEFAULT_PROMPT)
+
+
+def check_prompt(prompt: object) -> str:
+    """Return a prompt for label words.
+
+    Raises:
+        InputError: it is no text with one {} for the word.
+    """
+    if not isinstance(prompt, str) or prompt.count("{}") != 1:
+        raise InputError(
+            found=shorten(prompt, 60),
+            expected=f'one "{{}}" for the label word, as in "{DEFAULT_PROMPT}"',
+            fix="Put {} where the word belongs.",
+            where="prompt",
+        )
+    return prompt
 
 
 def word_ids(source: Source, word: str) -> list[int]:

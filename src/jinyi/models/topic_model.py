@@ -1,0 +1,197 @@
+"""What an opened folder says of topics: label words in a prompt, its own classes, or what `fit` has learnt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jinyi.errors import FolderError, InputError, NotFittedError
+from jinyi.folder import RECORD, ModelFolder
+from jinyi.models.common import FloatArray, merge_windows, normalise_rows
+from jinyi.models.heads import softmax
+from jinyi.models.joint_head import JointHead
+from jinyi.models.labels import Labels, label_words
+from jinyi.models.ngrams import SparseRows, count_ngrams
+from jinyi.models.source import Source
+from jinyi.models.temperature import TopicCalibration
+from jinyi.models.topic_folder import TopicHead, read_head
+from jinyi.models.work import Pass, Work
+from jinyi.models.zero_shot import ZeroShot, check_prompt, own_prompt
+from jinyi.runtime import Engine, Head
+from jinyi.tokens import TruncateMode
+
+
+class TopicModel:
+    """A folder with its engines, and the head that turns their outputs into class probabilities.
+
+    Args:
+        source: a topic, language, classifier or embedding model.
+        labels: label words; None takes the folder's own, and then what was fitted and saved too.
+        prompt: with {} for the word; None takes the folder's own.
+        calibrate: contextual calibration, see `ZeroShot`.
+
+    Raises:
+        FolderError: a pair model, or golden sentences that come out differently.
+        InputError: labels or a prompt that cannot be used.
+
+    Attributes:
+        words: {label: word}; empty without label words.
+        classes: the labels of the probabilities; None as long as there are none.
+        head: what was fitted on vectors or n-grams; None without.
+        method: how what the folder holds was fitted; None where nothing was.
+        features: of that fit.
+    """
+
+    def __init__(self, source: Source, *, labels: Labels | None, prompt: str | None, calibrate: bool) -> None:
+        folder = source.folder
+        if folder.task == "pair":
+            raise FolderError(
+                found="a pair model",
+                expected="a topic, classifier, embedding or language model",
+                fix="Take PairScorer for this folder.",
+                where=str(folder.path),
+            )
+        saved = folder.record.get("topic") or {}
+        self.source = source
+        self.prompt = ""
+        self.words: dict[Any, str] = {}
+        self.classes: npt.NDArray[Any] | None = None
+        self.head: TopicHead | None = None
+        self._vector_engine: Engine | None = None  # opened when it is first asked for
+        self._class_engine: Engine | None = None
+        self._zero_shot: ZeroShot | None = None
+        own = dict(saved.get("words") or zip(folder.labels, folder.labels, strict=True))
+        if folder.task in ("topic", "mlm"):
+            self.prompt = own_prompt(folder) if prompt is None else check_prompt(prompt)
+            self.words = own if labels is None else label_words(labels)
+        elif labels is not None:
+            raise _no_words(folder)
+        elif folder.task == "classes":
+            self._class_engine = source.engine(Head("classes"))
+            self.classes = np.asarray(folder.labels)
+        fitted = (saved.get("fitted") or {}) if labels is None else {}
+        self.method = str(fitted["method"]) if fitted else None
+        self.features = str(fitted.get("features", "vectors"))
+        self.contextual = self.method != "prompt" and (
+            calibrate or (labels is None and bool(saved.get("calibrate")))
+        )
+        if self.words:
+            words = list(self.words.values())
+            self._zero_shot = ZeroShot(source, words, self.prompt, calibrate=self.contextual)
+            self.classes = np.asarray(list(self.words))
+        if fitted:
+            if self.method != "prompt":
+                self.head = read_head(folder, fitted)
+            self.classes = np.asarray(fitted["classes"])
+        # A temperature belongs to the head it was fitted with.
+        self._calibrated_head = self.head
+        self._calibration = self._own_calibration()
+
+    @property
+    def calibration(self) -> TopicCalibration | None:
+        """The folder's temperature; None without one, or where it was fitted for something else."""
+        return self._calibration if self._calibrated_head is self.head else None
+
+    def state(self) -> dict[str, Any]:
+        """Return what probabilities are made of, as plain data: classes, label words and prompt, what was fitted."""
+        state: dict[str, Any] = {"classes": [] if self.classes is None else self.classes.tolist()}
+        if self.head is not None:
+            return state | {"fitted": self.method}
+        if self._zero_shot is not None:
+            words = list(self.words.values())
+            return state | {"words": words, "prompt": self.prompt, "contextual": self.contextual}
+        return state
+
+    def learnt(self, head: TopicHead, classes: npt.NDArray[Any], *, method: str, features: str) -> None:
+        """Take a fitted head in place of what decided before."""
+        self.head, self.classes, self.method, self.features = head, classes, method, features
+
+    def known_classes(self) -> npt.NDArray[Any]:
+        """Return the labels of the probabilities.
+
+        Raises:
+            NotFittedError: there are none yet.
+        """
+        if self.classes is None:
+            raise NotFittedError(
+                found="neither labels nor training examples",
+                expected="label words for a language model, or a fitted classifier",
+                fix='Give labels=["体育", "财经"], or call fit(texts, labels) first.',
+                where=str(self.source.folder.path),
+            )
+        return self.classes
+
+    def work(self, texts: list[str], mode: TruncateMode) -> Work:
+        """Return rows of texts, whose outputs become class probabilities, float32 [n, classes]."""
+        head = self.head
+        if isinstance(head, JointHead):
+            joint = head
+            vectors, counts = self.inputs(texts, mode, "both" if len(head.vector_weight) else "ngrams")
+            return replace(vectors, finish=lambda outputs: joint.proba(vectors.finish(outputs), counts))
+        if head is not None:
+            fitted, (vectors, _) = head, self.inputs(texts, mode, "vectors")
+            return replace(vectors, finish=lambda outputs: fitted.proba(vectors.finish(outputs)))
+        if self._zero_shot is not None:
+            return self._zero_shot.work(texts, mode)
+        assert self._class_engine is not None  # noqa: S101 - classes come from one of these
+        tokenizer = self.source.tokenizer
+        encoded = tokenizer.encode(texts, max_length=self.source.folder.max_length, truncate=mode)
+
+        def finish(outputs: list[FloatArray]) -> FloatArray:
+            return softmax(merge_windows(outputs[0], encoded, len(texts)))
+
+        return Work((Pass(self._class_engine, encoded, tokenizer.pad_id),), finish, encoded.report)
+
+    def inputs(self, texts: list[str], mode: TruncateMode, features: str) -> tuple[Work, SparseRows]:
+        """Return what a fitted head sees of texts, both from the same ids; without columns what is not asked for."""
+        tokenizer = self.source.tokenizer
+        encoded = tokenizer.encode(texts, max_length=self.source.folder.max_length, truncate=mode)
+
+        def vectors(outputs: list[FloatArray]) -> FloatArray:
+            if not outputs:
+                return np.empty((len(texts), 0), np.float32)
+            return normalise_rows(merge_windows(outputs[0], encoded, len(texts)))
+
+        passes = () if features == "ngrams" else (Pass(self._vectors(), encoded, tokenizer.pad_id),)
+        ids, owners = ([], np.empty(0, np.int64)) if features == "vectors" else (encoded.ids, encoded.owners)
+        counts = count_ngrams(ids, owners, len(texts), tokenizer.vocab_size)
+        return Work(passes, vectors, encoded.report), counts
+
+    def info(self) -> dict[str, Any]:
+        """Return what runs where: device, precision, threads, streams and why."""
+        engine = self._zero_shot.engine if self._zero_shot else self._class_engine or self._vectors()
+        return engine.info()
+
+    def _vectors(self) -> Engine:
+        if self._vector_engine is None:
+            folder = self.source.folder
+            # Mean of the last layer is what TCBert compares; a folder of vectors states its own pooling.
+            self._vector_engine = self.source.engine(
+                Head("vector", pooling=folder.pooling or "mean", dense=folder.dense)
+            )
+        return self._vector_engine
+
+    def _own_calibration(self) -> TopicCalibration | None:
+        folder = self.source.folder
+        record = folder.record.get("calibration")
+        if not record:
+            return None
+        calibration = TopicCalibration.from_dict(record, str(folder.path / RECORD))
+        return calibration if calibration.fits == self.state() else None
+
+
+def _no_words(folder: ModelFolder) -> InputError:
+    return InputError(
+        found=f"label words for a model of task {folder.task!r}",
+        expected="a topic or language model, which can score words",
+        fix="Leave labels out"
+        + (
+            f": the classes of this model are {', '.join(folder.labels)}."
+            if folder.task == "classes"
+            else " and call fit(texts, labels), or take another model."
+        ),
+        where="labels",
+    )
