@@ -67,3 +67,9 @@ def write_small(path: Path, task: str = "embed", **options: Any) -> Path:
     if task == "embed":
         options.setdefault("pooling", "mean")
     return write_folder(path, task=task, config=config, **options)
+
+
+def random_texts(count: int, seed: int = 0, longest: int = 60) -> list[str]:
+    rng = np.random.default_rng(seed)
+    alphabet = list("怎么改密码如何修登录今天气很好不心情，。？abc12 囧")
+    return ["".join(rng.choice(alphabet, rng.integers(1, longest))) + "好" for _ in range(count)]
