@@ -15,7 +15,7 @@ DEV = .venv
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --constraint constraints.txt
 PACKAGE_FILES := $(shell find src/jinyi -type f ! -name '*.pyc')
 
-.PHONY: run test lint types fast slow compat format clean
+.PHONY: run test lint types fast slow browser compat format clean
 
 run: $(RUN)/installed
 	@$(RUN)/$(BIN)/python examples/quickstart.py
@@ -32,8 +32,15 @@ types: $(DEV)/installed
 fast: $(DEV)/installed
 	$(DEV)/$(BIN)/pytest -q -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
-slow: $(DEV)/installed
+slow: $(DEV)/installed browser
 	$(DEV)/$(BIN)/pytest -q -m slow
+
+# The server's page is tested in Chromium: Debian's, where there is neither it nor Chrome with its driver.
+browser:
+	@if command -v chromedriver >/dev/null && { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null; \
+	then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; \
+	else echo "The server's page is tested in a browser. Install it: sudo apt install chromium chromium-driver, or Google Chrome with chromedriver" >&2; exit 1; fi
 
 # Our folders opened by sentence-transformers 6 and 2.7; fetches the old release into .compat once.
 compat: $(DEV)/installed
@@ -62,5 +69,5 @@ $(RUN)/installed: $(RUN)/dependencies $(PACKAGE_FILES)
 $(DEV)/installed: pyproject.toml constraints.txt
 	test -x $(DEV)/$(BIN)/python || $(PYTHON) -m venv $(DEV)
 	@echo "Installing jinyi with its test tools into $(DEV) (once)"
-	$(DEV)/$(BIN)/python $(PIP_INSTALL) --editable ".[dev,train,eval]"
+	$(DEV)/$(BIN)/python $(PIP_INSTALL) --editable ".[dev,train,eval,serve]"
 	@touch $@

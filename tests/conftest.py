@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from serve_process import Server
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "offline"))
@@ -68,6 +73,25 @@ def folders(small_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     nli = write_small(tmp_path_factory.mktemp("nli") / "m", "classes", outputs=3, labels=labels)
     names = ("embed", "pair", "pair1", "topic", "classes", "megatron")
     return {name: small_folders / name for name in names} | {"nli": nli}
+
+
+@pytest.fixture(scope="session")
+def served(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real server with the small models, and three more: prompted, whitened and fitted."""
+    import jinyi
+    from serve_process import serving
+    from small_models import whitening, write_small
+
+    root = tmp_path_factory.mktemp("served")
+    prompts = {"query": "关于：", "plain": ""}
+    folders["prompted"] = write_small(root / "prompted", prompts=prompts, default_prompt_name="query")
+    folders["whitened"] = write_small(root / "whitened", dense=(whitening(),))
+    texts = ["今天天气很好", "心情很好", "怎么改密码", "如何修改密码"]
+    fitted = jinyi.TopicClassifier.load(folders["embed"]).fit(texts, ["天气", "天气", "密码", "密码"])
+    folders["fitted"] = fitted.save(root / "fitted")
+    names = ("embed", "pair", "topic", "classes", "pair1", "nli", "prompted", "whitened", "fitted")
+    with serving({name: folders[name] for name in names}) as server:
+        yield server
 
 
 @pytest.fixture

@@ -24,7 +24,10 @@ SCRIPT = "evals/speed/peer.py"
 # Readers of pickles execute them; the one file that reads the pickles of others executes nothing.
 PICKLES = ("pickle", "pickletools", "marshal", "shelve", "dill", "joblib")
 UNPICKLER = "convert/unpickle.py"
+# The server's libraries.
+SERVER = ("fastapi", "starlette", "uvicorn", "pydantic", "orjson", "prometheus_client")
 HEAVY = (
+    *SERVER,
     "torch",
     "transformers",
     "openvino",
@@ -96,6 +99,7 @@ def test_who_may_import_whom(path: Path) -> None:
         assert module != "jinyi." + SCRIPT.removesuffix(".py").replace("/", "."), "the script is imported"
         assert parts[0] != "urllib" or NETWORK.get(path.relative_to(ROOT).as_posix()) == "urllib"
         assert parts[0] not in PICKLES or path.relative_to(ROOT).as_posix() == UNPICKLER
+        assert parts[0] not in SERVER or own == "serve"
         if parts[0] in HUBS:
             assert path.relative_to(ROOT).as_posix().startswith("convert/hub/") and not now
 

@@ -22,6 +22,7 @@ from jinyi.cli import (
     models,
     quantize,
     score,
+    serve,
     train,
     vocab,
 )
@@ -43,6 +44,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("quantize")(quantize.quantize)
 app.command("export")(export.export)
 app.command("convert")(convert.convert)
+app.command("serve")(serve.serve)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(models.app, name="models")
 app.add_typer(corpus.app, name="corpus")

@@ -487,8 +487,7 @@ class SentenceEncoder:
         mode: TruncateMode = "window" if call.truncate == "window" else "report"
         tokenizer, limit = self._source.tokenizer, call.max_length
         if texts and not isinstance(texts[0], str):
-            rows = cast("list[Sequence[int]]", texts)
-            return tokenizer.encode_ids(rows, max_length=limit, truncate=mode, prefix=call.prefix)
+            return tokenizer.encode_ids(texts, max_length=limit, truncate=mode, prefix=call.prefix)
         given = [f"{call.prefix}{text}" for text in texts] if call.prefix else cast("list[str]", texts)
         return tokenizer.encode(given, max_length=limit, truncate=mode)
 

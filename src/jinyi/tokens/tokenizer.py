@@ -84,6 +84,7 @@ class Tokenizer:
         if not isinstance(backend.model, models.WordPiece):
             raise not_wordpiece(type(backend.model).__name__, "")
         self._ids = backend.get_vocab(with_added_tokens=True)
+        self._size = max(self._ids.values(), default=-1) + 1
         missing = [token for token in CONTROL_TOKENS if token not in self._ids]
         if missing:
             raise FolderError(
@@ -180,7 +181,7 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """Number of ids: the highest one and 1."""
-        return max(self._ids.values()) + 1
+        return self._size
 
     @property
     def vocab(self) -> list[str]:
@@ -228,6 +229,43 @@ class Tokenizer:
         return self._frame(
             self._checked(texts, allow_empty), [self.cls_id], [self.sep_id], None, max_length, truncate
         )
+
+    def encode_ids(
+        self,
+        rows: Iterable[Sequence[int]],
+        *,
+        max_length: int | None = None,
+        truncate: TruncateMode = "warn",
+        prefix: str = "",
+    ) -> Encoded:
+        """Encode texts that are token ids already, with [CLS] before and [SEP] behind where a row lacks them.
+
+        Args:
+            rows: ids of this tokenizer, one row for each text.
+            max_length: as in `encode`.
+            truncate: as in `encode`.
+            prefix: text put before each row.
+
+        Raises:
+            InputError: as in `encode`; a row has no token but [CLS] and [SEP], or an id is not in the vocabulary.
+        """
+        ahead = self.ids_of_word(prefix) if prefix else []
+        tokens = [[*ahead, *self._bare(row, place)] for place, row in enumerate(as_list(rows, "rows of ids"))]
+        return self._frame(tokens, [self.cls_id], [self.sep_id], None, max_length, truncate)
+
+    def _bare(self, row: Sequence[int], place: int) -> _Ids:
+        """Return a row of ids, checked, without its own [CLS] and [SEP]."""
+        first = int(len(row) > 0 and row[0] == self.cls_id)
+        ids = list(row[first : len(row) - int(len(row) > first and row[-1] == self.sep_id)])
+        whole = all(isinstance(token, (int, np.integer)) for token in ids)
+        if not ids or not whole or not 0 <= min(ids) <= max(ids) < self._size:
+            raise InputError(
+                found=f"token ids {shorten(list(row))}",
+                expected=f"ids from 0 to {self._size - 1}, one at least besides [CLS] and [SEP]",
+                fix="Ids are those of this model's own vocabulary; other tokenizers number otherwise.",
+                where=f"row {place}",
+            )
+        return list(map(int, ids))
 
     def encode_prompt(
         self,

@@ -1,0 +1,164 @@
+"""Keeps a worker running: starts it, has it open the engines, ends it when it hangs, starts it again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from jinyi.serve.frames import Array, Frame
+from jinyi.serve.problems import ComputeFailed
+from jinyi.serve.queue.dispatch import Dispatcher
+from jinyi.serve.queue.engine import EngineRecord, error_of
+from jinyi.serve.queue.process import WorkerProcess
+
+_TICK_S = 0.1
+_LATE_S = 0.5  # a tick that comes this much too late: the server itself stood still
+_GIVE_UP = 3  # times that the worker ended while it was opening an engine
+_PAUSES_S = (0.0, 0.1, 0.5, 2.0, 5.0)
+_LEAVE_S = 2.0
+_log = logging.getLogger("jinyi.serve")
+
+
+class WorkerKeeper:
+    """The worker's lives, one after the other.
+
+    Args:
+        command: starts the process.
+        floor: gives it work.
+
+    Attributes:
+        lives: how often it was started.
+    """
+
+    def __init__(self, command: Sequence[str], floor: Dispatcher) -> None:
+        self._command = tuple(command)
+        self._floor = floor
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ended: asyncio.Future[int | None] | None = None
+        self._numbers = itertools.count()
+        self._kill_reason = ""
+        self._closing = False
+        self.lives = 0
+
+    def start(self) -> None:
+        """Start the worker, and again whenever it dies or hangs."""
+        self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._watch())]
+
+    async def close(self) -> None:
+        """End the worker for good."""
+        self._closing = True
+        worker = self._floor.worker
+        if worker is not None and self._ended is not None:
+            worker.close_input()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._ended), _LEAVE_S)
+            worker.kill()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def open(self, path: str, frame: tuple[dict[str, Any], list[Array]]) -> EngineRecord:
+        """Have the worker open an engine, now and in its later lives.
+
+        Args:
+            path: of the model's folder.
+            frame: from `jinyi.serve.queue.engine.opening`.
+
+        Raises:
+            JinyiError: it cannot be opened.
+            ComputeFailed: the worker ends whenever it opens it.
+        """
+        floor = self._floor
+        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        record = EngineRecord(next(self._numbers), path, frame, opened)
+        floor.waiting.records[record.number] = record
+        if floor.worker is not None:
+            floor.worker.send(*record.frame)
+        await opened
+        return record
+
+    def _received(self, frame: Frame) -> None:
+        kind = frame.head["kind"]
+        if kind == "opened":
+            self._opened(self._floor.waiting.records[frame.head["engine"]], frame.head)
+        elif kind == "compiling":
+            self._floor.compiling(frame.head["lane"])
+        else:
+            self._floor.received(frame.head, frame.arrays)
+
+    def _opened(self, record: EngineRecord, head: dict[str, Any]) -> None:
+        if "error" in head:
+            self._give_up(record, error_of(head["error"], record.path))
+            return
+        record.ready, record.tries = True, 0
+        record.info, record.precision = head["info"], head["precision"]
+        if not record.opened.done():
+            record.opened.set_result(None)
+        self._floor.dispatch()
+
+    def _give_up(self, record: EngineRecord, error: Exception) -> None:
+        """The worker cannot open an engine, for the first time or again."""
+        if not record.opened.done():
+            del self._floor.waiting.records[record.number]
+            record.opened.set_exception(error)
+            return
+        record.fault = str(error)
+        _log.error("%s: %s", record.path, record.fault)
+        self._floor.waiting.fail_engine(record, record.fault)
+
+    async def _supervise(self) -> None:
+        """Keep a worker running."""
+        floor = self._floor
+        fruitless = 0
+        while True:
+            ended = self._ended = asyncio.get_running_loop().create_future()
+            self._kill_reason = ""
+            self.lives += 1
+            try:
+                floor.worker = await WorkerProcess.start(self._command, self._received, ended.set_result)
+            except OSError as error:
+                ending = f"it cannot be started: {error.strerror}"
+            else:
+                for record in floor.waiting.records.values():
+                    if not record.fault:
+                        floor.worker.send(*record.frame)
+                ending = _ending(await asyncio.shield(ended))
+            if self._closing:
+                return
+            reason = self._kill_reason or f"the worker process ended ({ending}) while computing it"
+            _log.error("worker lost: %s", self._kill_reason or ending)
+            opened = any(record.ready for record in floor.waiting.records.values())
+            fruitless = 0 if opened else fruitless + 1
+            # Engines are opened in their order: it was at the first that is not ready.
+            at = next((one for one in floor.waiting.records.values() if not (one.ready or one.fault)), None)
+            floor.lost(reason)
+            if at is not None:
+                at.tries += 1
+                if at.tries >= _GIVE_UP:
+                    self._give_up(at, ComputeFailed(f"the worker process ended ({ending}) while opening it"))
+            await asyncio.sleep(_PAUSES_S[min(fruitless, len(_PAUSES_S) - 1)])
+
+    async def _watch(self) -> None:
+        """End a worker that hangs."""
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = time.monotonic()
+            if now - before > _TICK_S + _LATE_S:
+                self._floor.excuse(now - before)
+            before = now
+            reason = self._floor.hung()
+            if reason and not self._kill_reason and self._floor.worker is not None:
+                self._kill_reason = reason
+                self._floor.worker.kill()
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "no exit code"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,29 @@
+"""What is computed before the server says it is ready: the largest batches, so that memory and kernels are there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinyi.serve.models import ServedModels
+    from jinyi.serve.queue import RowQueue
+
+WARM_UP = "warm-up"
+"""The client the queue sees behind it."""
+
+
+async def warm_up(models: ServedModels, queue: RowQueue, max_batch_tokens: int) -> None:
+    """Compute, with every engine, one row of the model's full length, then one full batch of such rows.
+
+    Args:
+        models: opened ones.
+        queue: that computes.
+        max_batch_tokens: of one batch.
+    """
+    for model in models:
+        longest = model.max_length
+        for rows in (1, max(1, max_batch_tokens // longest)):
+            # Of different lengths, as equal rows would be computed once.
+            works = [work for row in range(rows) for work in model.works("好" * max(1, longest - row))]
+            await asyncio.gather(*(queue.compute(work, client=WARM_UP) for work in works))
