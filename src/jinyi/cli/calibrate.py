@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -76,7 +76,7 @@ def calibrate(
     folder = read_folder(find_model(default_model("pair") if model is None else model))
     _check(folder, output, overwrite, topics=bool(labels or prompt))
     check_output(report)
-    settings = {"precision": precision, "threads": threads, "device": device}
+    settings: dict[str, Any] = {"precision": precision, "threads": threads, "device": device}
     progress = None if not as_json else False
     if folder.task == "pair":
         from jinyi.evals.calibration import calibrate_pairs

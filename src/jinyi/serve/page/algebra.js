@@ -170,7 +170,8 @@ export function middles(cosines, groups, rows, count) {
   const height = new Array(count).fill(-Infinity);
   for (let row = 0; row < rows; row++) {
     let sum = 0;
-    for (let other = 0; other < rows; other++) if (groups[other] === groups[row]) sum += cosines[row * rows + other];
+    for (let other = 0; other < rows; other++)
+      if (groups[other] === groups[row]) sum += cosines[row * rows + other];
     if (sum > height[groups[row]] + 1e-9) {
       best[groups[row]] = row;
       height[groups[row]] = sum;

@@ -24,7 +24,11 @@ export function callsPanel({ requests, jinyi }) {
   const buttons = FORMS.map(([form, title]) =>
     el("button", { type: "button", class: "quiet", "data-form": form, onclick: () => choose(form) }, title),
   );
-  const copy = el("button", { type: "button", class: "quiet copy", onclick: () => copyText(copy, code.textContent) }, say("copy"));
+  const copy = el(
+    "button",
+    { type: "button", class: "quiet copy", onclick: () => copyText(copy, code.textContent) },
+    say("copy"),
+  );
   const choose = (form) => {
     chosen = form;
     code.textContent = texts[form];
@@ -41,7 +45,10 @@ export function callsPanel({ requests, jinyi }) {
 
 async function copyText(button, text) {
   // Browsers give pages over plain HTTP no clipboard, except on this machine.
-  const done = await (navigator.clipboard?.writeText(text).then(() => true, () => false) ?? false);
+  const done = await (navigator.clipboard?.writeText(text).then(
+    () => true,
+    () => false,
+  ) ?? false);
   replace(button, say(done ? "copied" : "uncopied"));
   setTimeout(() => replace(button, say("copy")), 1500);
 }

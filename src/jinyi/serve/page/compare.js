@@ -98,7 +98,10 @@ export class Compare extends View {
         body: { model: pair.name, query: a, texts: [b] },
         read: 'answer.json()[0]["score"]',
       });
-      jinyi.push(`pair = jinyi.PairScorer.load(${loadName(pair)})`, `print(pair.predict((${python(a)}, ${python(b)})))`);
+      jinyi.push(
+        `pair = jinyi.PairScorer.load(${loadName(pair)})`,
+        `print(pair.predict((${python(a)}, ${python(b)})))`,
+      );
       if (pair.thresholds) jinyi.push("print(pair.threshold())");
     }
     if (embed) {
@@ -116,7 +119,8 @@ export class Compare extends View {
   }
 
   draw() {
-    if (this.able("rerank").length + this.able("embed").length === 0) replace(this.panel, absent("pair"), absent("embed"));
+    if (this.able("rerank").length + this.able("embed").length === 0)
+      replace(this.panel, absent("pair"), absent("embed"));
     else super.draw();
   }
 }

@@ -29,7 +29,10 @@ export function replace(node, ...children) {
 
 /** The lines of a text area that have something on them. */
 export function linesOf(text) {
-  return text.split(/\r?\n/).map((line) => line.trim()).filter(Boolean);
+  return text
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter(Boolean);
 }
 
 /** A text area that grows with its content up to a height the style sheet sets. */

@@ -11,13 +11,18 @@ const WEAK = 0.4; // a pair below this is not ringed: being nearest to each othe
 /** The tokens of two texts with the vectors of a model's last layer, control tokens left out. */
 export async function tokenStates(model, texts, signal) {
   const body = { model: model.name, inputs: texts };
-  const [vectors, tokens] = await Promise.all([post("embed_all", body, signal), post("tokenize", body, signal)]);
+  const [vectors, tokens] = await Promise.all([
+    post("embed_all", body, signal),
+    post("tokenize", body, signal),
+  ]);
   const sides = texts.map((_, side) => {
     const rows = vectors.data[side];
     const read = tokens.data[side];
     // A text that was cut has fewer vectors than tokens; both end with [SEP].
     const all = [...read.slice(0, rows.length - 1), read[read.length - 1]];
-    return all.map((token, at) => ({ text: token.text, vector: rows[at], special: token.special })).filter((token) => !token.special);
+    return all
+      .map((token, at) => ({ text: token.text, vector: rows[at], special: token.special }))
+      .filter((token) => !token.special);
   });
   return { sides, cut: vectors.cut, ms: vectors.ms };
 }
@@ -50,7 +55,12 @@ export function heatCard(model, sides) {
   const rowBest = a.map((_, row) => argmax(b.length, (column) => at(row, column)));
 
   const readout = el("p", { class: "readout", "aria-live": "polite" }, say("heat.hint"));
-  const head = el("tr", {}, el("td", {}), b.map((token) => el("th", { scope: "col" }, token.text)));
+  const head = el(
+    "tr",
+    {},
+    el("td", {}),
+    b.map((token) => el("th", { scope: "col" }, token.text)),
+  );
   const rows = a.map((token, row) =>
     el(
       "tr",
@@ -61,29 +71,46 @@ export function heatCard(model, sides) {
         const mutual = rowBest[row] === column && columnBest[column] === row && value >= WEAK;
         return el(
           "td",
-          { "--heat-at": `${(100 * Math.max(0, Math.min(1, value))).toFixed(1)}%`, class: mutual ? "mutual" : null, tabindex: row + column === 0 ? 0 : -1 },
+          {
+            "--heat-at": `${(100 * Math.max(0, Math.min(1, value))).toFixed(1)}%`,
+            class: mutual ? "mutual" : null,
+            tabindex: row + column === 0 ? 0 : -1,
+          },
           el("span", { class: "visually-hidden" }, value.toFixed(2)),
         );
       }),
     ),
   );
-  const table = el("table", { class: "heat", "--columns": b.length, "aria-label": say("heat.title") }, el("thead", {}, head), el("tbody", {}, rows));
+  const table = el(
+    "table",
+    { class: "heat", "--columns": b.length, "aria-label": say("heat.title") },
+    el("thead", {}, head),
+    el("tbody", {}, rows),
+  );
 
   const tell = (cell) => {
     const row = cell.parentNode.rowIndex - 1;
     const column = cell.cellIndex - 1;
-    readout.textContent = say("heat.read", { a: a[row].text, b: b[column].text, value: at(row, column).toFixed(2) });
+    readout.textContent = say("heat.read", {
+      a: a[row].text,
+      b: b[column].text,
+      value: at(row, column).toFixed(2),
+    });
     table.querySelectorAll(".here").forEach((node) => node.classList.remove("here"));
     head.cells[column + 1].classList.add("here");
     rows[row].cells[0].classList.add("here");
   };
-  table.addEventListener("pointerover", ({ target }) => target.closest("tbody td") && tell(target.closest("tbody td")));
+  table.addEventListener(
+    "pointerover",
+    ({ target }) => target.closest("tbody td") && tell(target.closest("tbody td")),
+  );
   table.addEventListener("focusin", ({ target }) => tell(target));
   table.addEventListener("keydown", (event) => {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     if (!step) return;
     event.preventDefault();
-    const next = rows[event.target.parentNode.rowIndex - 1 + step[0]]?.cells[event.target.cellIndex + step[1]];
+    const next =
+      rows[event.target.parentNode.rowIndex - 1 + step[0]]?.cells[event.target.cellIndex + step[1]];
     if (!next || next.tagName === "TH") return;
     event.target.tabIndex = -1;
     next.tabIndex = 0;

@@ -38,7 +38,9 @@ function speak() {
   byId("language").setAttribute("aria-label", say("language.label"));
   dress();
   if (served) {
-    const names = served.models.map((model) => model.name).join(currentLanguage() === "zh" ? "、" : ", ") || say("served.none");
+    const names =
+      served.models.map((model) => model.name).join(currentLanguage() === "zh" ? "、" : ", ") ||
+      say("served.none");
     byId("served").textContent = say("served", { version: served.version, models: names });
   }
   for (const view of views.values()) view.draw();
@@ -79,7 +81,10 @@ async function begin() {
     if (fault.status === 503) setTimeout(begin, 1000); // it is opening its models
     const again = el("button", { type: "button", class: "quiet", onclick: begin }, say("again"));
     const text = el("p", {}, fault.message);
-    replace(byId(named()), el("div", { class: "notice fault", role: "alert" }, text, fault.status === 401 ? null : again));
+    replace(
+      byId(named()),
+      el("div", { class: "notice fault", role: "alert" }, text, fault.status === 401 ? null : again),
+    );
   }
 }
 

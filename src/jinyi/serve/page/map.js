@@ -1,6 +1,15 @@
 // Many lines as a plane: sentence vectors by their two principal components, groups, and near-duplicates.
 
-import { cut, likelyGroups, linkage, middles, nearPairs, principalPlane, products, unitRows } from "./algebra.js";
+import {
+  cut,
+  likelyGroups,
+  linkage,
+  middles,
+  nearPairs,
+  principalPlane,
+  products,
+  unitRows,
+} from "./algebra.js";
 import { loadName, python } from "./calls.js";
 import { area, el, linesOf, replace } from "./dom.js";
 import { scatter } from "./scatter.js";
@@ -66,7 +75,10 @@ export class SentenceMap extends View {
     const texts = area("map-texts", 14);
     const tell = () => replace(count, say("lines", { n: whole(linesOf(texts.value).length) }));
     texts.addEventListener("input", tell);
-    const fields = [this.bound("texts", say("map.texts"), texts, count), this.choice("way", this.able("embed"), (model) => model.name)];
+    const fields = [
+      this.bound("texts", say("map.texts"), texts, count),
+      this.choice("way", this.able("embed"), (model) => model.name),
+    ];
     tell();
     return fields;
   }
@@ -83,9 +95,21 @@ export class SentenceMap extends View {
     const vectors = unitRows(answer.data);
     const cosines = products(vectors, vectors);
     const merges = linkage(cosines, texts.length);
-    const likely = likelyGroups(cosines, merges, texts.length, Math.min(MOST_GROUPS, Math.ceil(texts.length / 2)));
+    const likely = likelyGroups(
+      cosines,
+      merges,
+      texts.length,
+      Math.min(MOST_GROUPS, Math.ceil(texts.length / 2)),
+    );
     this.state.groups = likely;
-    return { cut: answer.cut, ms: answer.ms, width: vectors.width, plane: principalPlane(vectors), cosines, merges };
+    return {
+      cut: answer.cut,
+      ms: answer.ms,
+      width: vectors.width,
+      plane: principalPlane(vectors),
+      cosines,
+      merges,
+    };
   }
 
   cards({ asked, width, plane, cosines, merges }) {
@@ -102,13 +126,24 @@ export class SentenceMap extends View {
       const centres = middles(cosines, groups, texts.length, count);
       const pairs = nearPairs(cosines, texts.length, this.state.duplicate);
       mark = scatter(drawing, say("map.title"), { points: plane.points, texts, groups, centres, pairs });
-      replace(groupList, centres.map((centre, group) => this.group(group, centre, groups, texts, (...rows) => mark(...rows))));
-      replace(pairList, this.pairs(pairs, texts, (...rows) => mark(...rows)));
+      replace(
+        groupList,
+        centres.map((centre, group) => this.group(group, centre, groups, texts, (...rows) => mark(...rows))),
+      );
+      replace(
+        pairList,
+        this.pairs(pairs, texts, (...rows) => mark(...rows)),
+      );
     };
     const slider = (name, words, from, to, step, digits) => {
       const shown = el("output", { for: `map-${name}` }, this.state[name].toFixed(digits));
       const control = el("input", {
-        type: "range", id: `map-${name}`, min: from, max: to, step, value: this.state[name],
+        type: "range",
+        id: `map-${name}`,
+        min: from,
+        max: to,
+        step,
+        value: this.state[name],
         oninput: () => {
           this.state[name] = Number(control.value);
           shown.textContent = this.state[name].toFixed(digits);
@@ -122,7 +157,9 @@ export class SentenceMap extends View {
       "section",
       { class: "card map" },
       el("h2", {}, say("map.title")),
-      given > texts.length ? el("p", { class: "notice" }, say("map.most", { most: whole(MOST), n: whole(given) })) : null,
+      given > texts.length
+        ? el("p", { class: "notice" }, say("map.most", { most: whole(MOST), n: whole(given) }))
+        : null,
       drawing,
       el("p", { class: "detail" }, say("map.note", { d: width, share: percent(plane.share) })),
       el(
@@ -158,7 +195,12 @@ export class SentenceMap extends View {
       { open: texts.length <= 60, class: `g${group % COLOURS}` },
       el(
         "summary",
-        { onpointerenter: () => mark(centre), onfocus: () => mark(centre), onpointerleave: () => mark(), onblur: () => mark() },
+        {
+          onpointerenter: () => mark(centre),
+          onfocus: () => mark(centre),
+          onpointerleave: () => mark(),
+          onblur: () => mark(),
+        },
         el("i", { class: "dot" }),
         el("span", { lang: "zh" }, texts[centre]),
         el("b", {}, String(members.length + 1)),
@@ -166,13 +208,24 @@ export class SentenceMap extends View {
       el(
         "ul",
         {},
-        members.map((row) => el("li", {}, marking(texts[row], () => mark(row), () => mark()))),
+        members.map((row) =>
+          el(
+            "li",
+            {},
+            marking(
+              texts[row],
+              () => mark(row),
+              () => mark(),
+            ),
+          ),
+        ),
       ),
     );
   }
 
   pairs(pairs, texts, mark) {
-    if (pairs.length === 0) return el("p", { class: "detail" }, say("map.nopairs", { value: this.state.duplicate.toFixed(2) }));
+    if (pairs.length === 0)
+      return el("p", { class: "detail" }, say("map.nopairs", { value: this.state.duplicate.toFixed(2) }));
     return [
       el(
         "ol",
@@ -181,12 +234,18 @@ export class SentenceMap extends View {
           el(
             "li",
             {},
-            marking([el("span", {}, texts[a]), el("span", {}, texts[b])], () => mark(a, b), () => mark()),
+            marking(
+              [el("span", {}, texts[a]), el("span", {}, texts[b])],
+              () => mark(a, b),
+              () => mark(),
+            ),
             el("b", {}, cosine.toFixed(3)),
           ),
         ),
       ),
-      pairs.length > MOST_PAIRS ? el("p", { class: "detail" }, say("map.more", { n: whole(pairs.length - MOST_PAIRS) })) : null,
+      pairs.length > MOST_PAIRS
+        ? el("p", { class: "detail" }, say("map.more", { n: whole(pairs.length - MOST_PAIRS) }))
+        : null,
     ];
   }
 
@@ -210,5 +269,17 @@ export class SentenceMap extends View {
 
 /** A line that shows its point while the pointer or the focus is on it. */
 function marking(content, on, off) {
-  return el("button", { type: "button", class: "row", lang: "zh", onpointerenter: on, onfocus: on, onpointerleave: off, onblur: off }, content);
+  return el(
+    "button",
+    {
+      type: "button",
+      class: "row",
+      lang: "zh",
+      onpointerenter: on,
+      onfocus: on,
+      onpointerleave: off,
+      onblur: off,
+    },
+    content,
+  );
 }

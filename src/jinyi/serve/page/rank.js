@@ -12,11 +12,13 @@ export class Rank extends View {
     return [
       {
         query: "怎么改密码",
-        texts: "如何修改登录密码\n怎么注销账号\n忘记密码了怎么找回\n密码输错多次被锁定了\n怎么更换绑定的手机号\n账户余额在哪里查询\n支付密码如何重新设置\n可以修改收货地址吗",
+        texts:
+          "如何修改登录密码\n怎么注销账号\n忘记密码了怎么找回\n密码输错多次被锁定了\n怎么更换绑定的手机号\n账户余额在哪里查询\n支付密码如何重新设置\n可以修改收货地址吗",
       },
       {
         query: "快递几天能到",
-        texts: "下单后多久可以收到货\n发什么快递\n可以开发票吗\n物流信息三天没有更新了\n送货需要多长时间\n能不能货到付款\n收到的商品破损怎么处理",
+        texts:
+          "下单后多久可以收到货\n发什么快递\n可以开发票吗\n物流信息三天没有更新了\n送货需要多长时间\n能不能货到付款\n收到的商品破损怎么处理",
       },
     ];
   }
@@ -31,7 +33,11 @@ export class Rank extends View {
     const tell = () => replace(count, say("lines", { n: whole(linesOf(texts.value).length) }));
     texts.addEventListener("input", tell);
     const fields = [
-      this.bound("query", say("rank.query"), el("input", { id: "rank-query", type: "text", lang: "zh", autocomplete: "off" })),
+      this.bound(
+        "query",
+        say("rank.query"),
+        el("input", { id: "rank-query", type: "text", lang: "zh", autocomplete: "off" }),
+      ),
       this.bound("texts", say("rank.texts"), texts, count),
       this.choice("way", this.ways(), (model) =>
         say(model.operations.includes("rerank") ? "rank.pair" : "rank.vector", { model: model.name }),
@@ -70,19 +76,25 @@ export class Rank extends View {
       el(
         "ol",
         { class: "ranked", id: "ranked" },
-        ranked.map(({ index, score }, place) => [
-          place === below && below >= 0
-            ? el("li", { class: "below", role: "separator" }, say("rank.line", { value: threshold.toFixed(3) }))
-            : null,
-          el(
-            "li",
-            { class: score < threshold ? "under" : null },
-            el("span", { class: "place" }, String(place + 1)),
-            el("span", { class: "text", lang: "zh" }, asked.texts[index]),
-            el("span", { class: "source" }, say("line", { n: index + 1 })),
-            bar(score, score.toFixed(3)),
-          ),
-        ]).flat(),
+        ranked
+          .map(({ index, score }, place) => [
+            place === below && below >= 0
+              ? el(
+                  "li",
+                  { class: "below", role: "separator" },
+                  say("rank.line", { value: threshold.toFixed(3) }),
+                )
+              : null,
+            el(
+              "li",
+              { class: score < threshold ? "under" : null },
+              el("span", { class: "place" }, String(place + 1)),
+              el("span", { class: "text", lang: "zh" }, asked.texts[index]),
+              el("span", { class: "source" }, say("line", { n: index + 1 })),
+              bar(score, score.toFixed(3)),
+            ),
+          ])
+          .flat(),
       ),
       el("p", { class: "detail" }, say(pairs ? "rank.pair" : "rank.vector", { model: asked.model.name })),
     );
@@ -93,7 +105,11 @@ export class Rank extends View {
     if (model.operations.includes("rerank")) {
       return {
         requests: [{ path: "rerank", body: { model: model.name, query, texts }, read: "answer.json()" }],
-        jinyi: [lines, `pair = jinyi.PairScorer.load(${loadName(model)})`, `print(pair.rank(${python(query)}, texts))`],
+        jinyi: [
+          lines,
+          `pair = jinyi.PairScorer.load(${loadName(model)})`,
+          `print(pair.rank(${python(query)}, texts))`,
+        ],
       };
     }
     const body = { model: model.name, inputs: { source_sentence: query, sentences: texts } };

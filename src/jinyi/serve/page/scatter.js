@@ -16,17 +16,31 @@ export function scatter(place, name, { points, texts, groups, centres, pairs }) 
   const dots = points.map((_, row) =>
     svg(
       "circle",
-      { cx: at[row][0], cy: at[row][1], r: radius, class: `point g${groups[row] % COLOURS}${double.has(row) ? " double" : ""}` },
+      {
+        cx: at[row][0],
+        cy: at[row][1],
+        r: radius,
+        class: `point g${groups[row] % COLOURS}${double.has(row) ? " double" : ""}`,
+      },
       svg("title", {}, texts[row]),
     ),
   );
   const joins = pairs
     .slice(0, 500)
-    .map(({ a, b }) => svg("line", { class: "join", x1: at[a][0], y1: at[a][1], x2: at[b][0], y2: at[b][1] }));
+    .map(({ a, b }) =>
+      svg("line", { class: "join", x1: at[a][0], y1: at[a][1], x2: at[b][0], y2: at[b][1] }),
+    );
   const marks = svg("g", { class: "marks" });
   const picture = svg(
     "svg",
-    { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": name, class: points.length > 300 ? "dense" : null },
+    {
+      viewBox: `0 0 ${width} ${height}`,
+      width,
+      height,
+      role: "img",
+      "aria-label": name,
+      class: points.length > 300 ? "dense" : null,
+    },
     grid(width, height),
     joins,
     labels(at, texts, groups, centres, width, height),
@@ -39,7 +53,10 @@ export function scatter(place, name, { points, texts, groups, centres, pairs }) 
     picture.classList.toggle("marking", rows.length > 0);
     dots.forEach((dot, row) => dot.classList.toggle("marked", rows.includes(row)));
     const fromTop = [...rows].sort((one, other) => at[one][1] - at[other][1]);
-    replace(marks, fromTop.map((row, order) => tag(at[row], texts[row], width, height, order)));
+    replace(
+      marks,
+      fromTop.map((row, order) => tag(at[row], texts[row], width, height, order)),
+    );
   };
   picture.addEventListener("pointerover", ({ target }) => {
     const row = dots.indexOf(target.closest("circle"));
@@ -82,7 +99,12 @@ function labels(at, texts, groups, centres, width, height) {
     const words = shortened(texts[row]);
     const long = textWidth(words, 12);
     const [x, y] = at[row];
-    for (const [left, top] of [[x + 9, y - 8], [x - 9 - long, y - 8], [x - long / 2, y - 25], [x - long / 2, y + 9]]) {
+    for (const [left, top] of [
+      [x + 9, y - 8],
+      [x - 9 - long, y - 8],
+      [x - long / 2, y - 25],
+      [x - long / 2, y + 9],
+    ]) {
       const room = box(left, top, long, 16);
       const inside = left > 2 && top > 2 && left + long < width - 2 && top + 16 < height - 2;
       if (!inside || taken.some((other) => overlap(room, other))) continue;
@@ -117,7 +139,10 @@ function shortened(text) {
 
 /** Width of a text in pixels, near enough for placing: Chinese characters are square, others about half of it. */
 function textWidth(text, size) {
-  return [...text].reduce((sum, character) => sum + (character.codePointAt(0) > 0x2e7f ? size : size * 0.58), 0);
+  return [...text].reduce(
+    (sum, character) => sum + (character.codePointAt(0) > 0x2e7f ? size : size * 0.58),
+    0,
+  );
 }
 
 function box(left, top, width, height) {

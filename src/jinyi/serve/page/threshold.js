@@ -32,12 +32,17 @@ export function firstThreshold(model) {
 
 /** `state.threshold` keeps what the reader chose for this model. */
 export function thresholdCard(model, score, state) {
-  if (state.threshold?.model !== model.name) state.threshold = { model: model.name, value: firstThreshold(model) };
+  if (state.threshold?.model !== model.name)
+    state.threshold = { model: model.name, value: firstThreshold(model) };
   const verdict = el("p", { class: "verdict", id: "verdict" });
   const detail = el("p", { class: "detail", id: "measured" });
   const shown = el("output", { for: "threshold" });
   const slider = el("input", {
-    type: "range", id: "threshold", min: 0, max: 1, step: 0.001,
+    type: "range",
+    id: "threshold",
+    min: 0,
+    max: 1,
+    step: 0.001,
     oninput: () => set(Number(slider.value)),
   });
   const ruler = el(
@@ -45,7 +50,11 @@ export function thresholdCard(model, score, state) {
     { class: "ruler", "--share": score },
     el("div", { class: "fill" }),
     slider,
-    el("div", { class: "scale", "aria-hidden": "true" }, ["0", "0.25", "0.5", "0.75", "1"].map((mark) => el("span", {}, mark))),
+    el(
+      "div",
+      { class: "scale", "aria-hidden": "true" },
+      ["0", "0.25", "0.5", "0.75", "1"].map((mark) => el("span", {}, mark)),
+    ),
   );
   const set = (value) => {
     state.threshold.value = value;
@@ -64,7 +73,14 @@ export function thresholdCard(model, score, state) {
     el("h2", {}, say("compare.score")),
     el("div", { class: "headline" }, el("p", { class: "figure", id: "score" }, score.toFixed(3)), verdict),
     ruler,
-    el("p", { class: "threshold" }, el("label", { for: "threshold" }, say("threshold")), " ", shown, presets(model, set)),
+    el(
+      "p",
+      { class: "threshold" },
+      el("label", { for: "threshold" }, say("threshold")),
+      " ",
+      shown,
+      presets(model, set),
+    ),
     detail,
     el("p", { class: "detail" }, model.name),
   );
@@ -89,6 +105,11 @@ function presets(model, set) {
     const value = preciseThreshold(model.thresholds, share);
     if (value !== undefined) choices.push([say("compare.precise", { share: `${share * 100}%` }), value]);
   }
-  replace(box, choices.map(([words, value]) => el("button", { type: "button", class: "quiet", onclick: () => set(value) }, words)));
+  replace(
+    box,
+    choices.map(([words, value]) =>
+      el("button", { type: "button", class: "quiet", onclick: () => set(value) }, words),
+    ),
+  );
   return box;
 }

@@ -12,11 +12,13 @@ export class Topics extends View {
   get examples() {
     return [
       {
-        texts: "主队在加时赛里以3比2险胜，球迷们唱着歌走出球场\n央行下调存款准备金率，股市应声上涨\n新款手机的芯片速度提高了一倍",
+        texts:
+          "主队在加时赛里以3比2险胜，球迷们唱着歌走出球场\n央行下调存款准备金率，股市应声上涨\n新款手机的芯片速度提高了一倍",
         labels: "体育，财经，科技，旅游",
       },
       {
-        texts: "三亚这个海滩人少景美，适合带孩子去\n这款车油耗低，后排空间也大\n高考志愿怎么填，听听老师的建议",
+        texts:
+          "三亚这个海滩人少景美，适合带孩子去\n这款车油耗低，后排空间也大\n高考志愿怎么填，听听老师的建议",
         labels: "旅游，汽车，教育，房产，军事",
       },
     ];
@@ -45,8 +47,16 @@ export class Topics extends View {
       this.bound("texts", say("topics.texts"), texts, count),
       ...(isOpen(model)
         ? [
-            this.bound("labels", say("topics.labels"), el("input", { id: "topics-labels", type: "text", lang: "zh", autocomplete: "off" })),
-            this.bound("prompt", say("topics.prompt"), el("input", { id: "topics-prompt", type: "text", lang: "zh", autocomplete: "off" })),
+            this.bound(
+              "labels",
+              say("topics.labels"),
+              el("input", { id: "topics-labels", type: "text", lang: "zh", autocomplete: "off" }),
+            ),
+            this.bound(
+              "prompt",
+              say("topics.prompt"),
+              el("input", { id: "topics-prompt", type: "text", lang: "zh", autocomplete: "off" }),
+            ),
           ]
         : [el("p", { class: "detail" }, say("topics.fixed", { labels: model.labels.join(" · ") }))]),
       choice,
@@ -60,7 +70,9 @@ export class Topics extends View {
     this.needed("texts", say("topics.texts"));
     const texts = linesOf(this.state.texts);
     if (!isOpen(model)) return { texts, model };
-    const labels = this.needed("labels", say("topics.labels")).split(/[\s,，、;；]+/).filter(Boolean);
+    const labels = this.needed("labels", say("topics.labels"))
+      .split(/[\s,，、;；]+/)
+      .filter(Boolean);
     return { texts, model, labels, prompt: this.state.prompt.trim() };
   }
 
@@ -91,9 +103,16 @@ export class Topics extends View {
             el(
               "ul",
               {},
-              scores.slice(0, MOST).map(({ label, score }, place) =>
-                el("li", { class: place === 0 ? "first" : null }, el("span", { class: "topic", lang: "zh" }, label), bar(score, percent(score))),
-              ),
+              scores
+                .slice(0, MOST)
+                .map(({ label, score }, place) =>
+                  el(
+                    "li",
+                    { class: place === 0 ? "first" : null },
+                    el("span", { class: "topic", lang: "zh" }, label),
+                    bar(score, percent(score)),
+                  ),
+                ),
             ),
           ),
         ),

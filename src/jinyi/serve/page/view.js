@@ -140,7 +140,12 @@ export class View {
   bound(name, label, control, aside = null) {
     control.value = this.state[name];
     this.controls.set(name, control);
-    return el("div", { class: "field" }, el("div", { class: "label" }, el("label", { for: control.id }, label), aside), control);
+    return el(
+      "div",
+      { class: "field" },
+      el("div", { class: "label" }, el("label", { for: control.id }, label), aside),
+      control,
+    );
   }
 
   /** A choice between models, only where there is one. `words`: option text of a model. */

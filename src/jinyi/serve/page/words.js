@@ -2,7 +2,10 @@
 
 const WORDS = {
   skip: ["跳到内容", "Skip to content"],
-  tagline: ["中文句子：是否同义、谁最相近、说的什么、如何成群", "Chinese sentences: same meaning, nearest, topic, groups"],
+  tagline: [
+    "中文句子：是否同义、谁最相近、说的什么、如何成群",
+    "Chinese sentences: same meaning, nearest, topic, groups",
+  ],
   tabs: ["功能", "Views"],
   "tab.compare": ["两句比较", "Compare"],
   "tab.rank": ["相似排序", "Rank"],
@@ -73,7 +76,10 @@ const WORDS = {
 
   "topics.texts": ["文本，每行一条", "Texts, one a line"],
   "topics.labels": ["主题，用逗号或空格隔开", "Topics, separated by commas or spaces"],
-  "topics.fixed": ["此模型的主题是训练时定的：{labels}", "This model's topics were fixed in training: {labels}"],
+  "topics.fixed": [
+    "此模型的主题是训练时定的：{labels}",
+    "This model's topics were fixed in training: {labels}",
+  ],
   "topics.prompt": ["提示语，{} 处填主题", "Prompt; the topic goes where {} stands"],
   "topics.title": ["主题的概率", "Probability of each topic"],
   "topics.note": [
@@ -110,7 +116,10 @@ const WORDS = {
     "服务器正忙，没有接下这个请求。请在 {seconds} 秒后再试。",
     "The server is busy and did not take this request. Try again in {seconds} s.",
   ],
-  "fault.starting": ["服务器正在启动或关闭，请稍后再试。", "The server is starting or stopping. Try again shortly."],
+  "fault.starting": [
+    "服务器正在启动或关闭，请稍后再试。",
+    "The server is starting or stopping. Try again shortly.",
+  ],
   "fault.key": ["密钥缺失或不对。", "The API key is missing or wrong."],
   "fault.large": ["内容太大。", "Too much at once."],
   "fault.input": ["服务器不接受这个输入。", "The server does not accept this input."],
@@ -118,8 +127,14 @@ const WORDS = {
   "fault.other": ["服务器出错（{status}）。", "The server failed ({status})."],
   again: ["再试一次", "Try again"],
   "absent.pair": ["服务器没有载入句对模型。启动时加上：", "No pair model is loaded. Start the server with:"],
-  "absent.embed": ["服务器没有载入句向量模型。启动时加上：", "No model of sentence vectors is loaded. Start the server with:"],
-  "absent.topic": ["服务器没有载入主题模型。启动时加上：", "No topic model is loaded. Start the server with:"],
+  "absent.embed": [
+    "服务器没有载入句向量模型。启动时加上：",
+    "No model of sentence vectors is loaded. Start the server with:",
+  ],
+  "absent.topic": [
+    "服务器没有载入主题模型。启动时加上：",
+    "No topic model is loaded. Start the server with:",
+  ],
   "served.none": ["没有载入模型", "No model is loaded"],
   served: ["jinyi {version}，已载入：{models}", "jinyi {version}, serving {models}"],
 };
@@ -151,7 +166,8 @@ export function say(key, values = {}) {
 /** Put words into everything below `root` that carries data-t (text) or data-t-label (aria-label). */
 export function translate(root = document) {
   for (const node of root.querySelectorAll("[data-t]")) node.textContent = say(node.dataset.t);
-  for (const node of root.querySelectorAll("[data-t-label]")) node.setAttribute("aria-label", say(node.dataset.tLabel));
+  for (const node of root.querySelectorAll("[data-t-label]"))
+    node.setAttribute("aria-label", say(node.dataset.tLabel));
 }
 
 export function percent(share) {
