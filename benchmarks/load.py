@@ -17,7 +17,7 @@ RESULT has for each group how many requests ended in each status, and the latenc
 the warm-up. In the open loop a latency counts from the time at which the request was due, not from when it could be
 sent: a server that stands still is charged for all who came meanwhile. HTTP/1.1 with kept connections, one request at a
 time on each; a request that finds all connections busy opens a new one. Standard library alone, no asyncio: one
-selector, requests made in advance, bodies of answers counted and thrown away (about 25 us a request).
+selector, requests made in advance, bodies of answers counted and thrown away.
 """
 
 from __future__ import annotations

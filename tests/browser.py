@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chromium.remote_connection import ChromiumRemoteConnection
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -74,7 +75,8 @@ class Browser:
 
     def wait(self, done: Callable[[], Any]) -> Any:
         """Wait for something to become true, and return it."""
-        return WebDriverWait(self.driver, 20, poll_frequency=0.05).until(lambda _: done())
+        redrawn = (StaleElementReferenceException,)  # while it was looked at
+        return WebDriverWait(self.driver, 20, 0.05, redrawn).until(lambda _: done())
 
     def script(self, source: str, *arguments: Any) -> Any:
         """Run JavaScript in the page and return its result."""

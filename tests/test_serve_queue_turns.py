@@ -64,10 +64,10 @@ def served(line: Line, budget: int, made: list) -> list[int]:
     return tokens
 
 
-@given(st.integers(5, 40), st.integers(1, 6))
+@given(st.integers(5, 40), st.integers(1, 3))
 def test_clients_have_equal_turns_and_so_have_the_requests_of_one(size: int, slabs: int) -> None:
     loop = asyncio.new_event_loop()
-    many = [size] * 2000
+    many = [size] * 500
     line, made = line_of(loop, [("a", many), ("b", many), ("b", many), ("b", many), (None, many)])
     total = [0] * 5
     for _ in range(slabs):

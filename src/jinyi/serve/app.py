@@ -168,6 +168,8 @@ async def _open(app: FastAPI) -> None:
             "warm_up_s": round(ready - opened, 3),
         },
     )
+    # The description is made once, and not while the first who asks for it holds up the loop.
+    await asyncio.to_thread(app.openapi)
 
 
 async def _answer(request: Request, error: Exception) -> Response:

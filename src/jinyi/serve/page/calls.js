@@ -88,7 +88,7 @@ function json(value) {
   return written(value, 0, {}, false);
 }
 
-/** A value on one line where it is short, else an item a line. `words`: those of the language for null and booleans. */
+/** A value on one line where it is short, else an item a line; `words` are the language's for null and booleans. */
 function written(value, indent, words, trailing) {
   if (value === null || typeof value === "boolean") return words[value] ?? String(value);
   if (typeof value !== "object") return JSON.stringify(value);

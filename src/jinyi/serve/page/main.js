@@ -14,6 +14,7 @@ const views = new Map();
 const byId = (id) => document.getElementById(id);
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 let served = null;
+let asked = 0;
 
 /** Settings of the page that outlive it; a browser that stores nothing starts afresh each time. */
 const kept = {
@@ -68,8 +69,11 @@ function turn() {
 }
 
 async function begin() {
+  const turnOf = ++asked;
   try {
-    served = await facts();
+    const found = await facts();
+    if (turnOf !== asked) return; // another key was given meanwhile
+    served = found;
     byId("key").hidden = true;
     replace(byId("served"));
     views.clear();
@@ -77,6 +81,7 @@ async function begin() {
     turn();
   } catch (fault) {
     if (!(fault instanceof Fault)) throw fault;
+    if (turnOf !== asked) return;
     if (fault.status === 401) askForKey();
     if (fault.status === 503) setTimeout(begin, 1000); // it is opening its models
     const again = el("button", { type: "button", class: "quiet", onclick: begin }, say("again"));

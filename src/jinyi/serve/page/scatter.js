@@ -6,7 +6,7 @@ const COLOURS = 8;
 const EDGE = 28;
 const LONGEST = 12; // characters of a label
 
-/** Draw into `place` under an accessible name; returns mark(...rows), which points out rows and nothing without arguments. */
+/** Draw into `place` under an accessible name; returns mark(...rows), which points out rows, or none of them. */
 export function scatter(place, name, { points, texts, groups, centres, pairs }) {
   const width = Math.max(280, place.clientWidth);
   const height = Math.round(Math.min(560, Math.max(380, width * 0.62)));

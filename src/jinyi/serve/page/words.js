@@ -84,7 +84,7 @@ const WORDS = {
   "topics.title": ["主题的概率", "Probability of each topic"],
   "topics.note": [
     "没有训练样例：模型只看主题词填进提示语是否通顺。有几条样例时，TopicClassifier.fit 会更准。",
-    "No training examples: the model only judges how well each label reads in the prompt. With a few examples TopicClassifier.fit is better.",
+    "No training: the model judges how well each label reads in the prompt. A few examples do better (TopicClassifier.fit).",
   ],
 
   "map.texts": ["句子，每行一条", "Sentences, one a line"],
