@@ -11,6 +11,8 @@ import time
 
 import numpy as np
 
+from jinyi.runtime import Head
+
 RAISES, HANGS, DIES, NO_NUMBER, SLOW = range(1_000_001, 1_000_006)
 WIDTH = 3
 
@@ -49,7 +51,13 @@ class StubEngine:
             yield batch, out
 
 
+def open_stub(model: dict, head: Head) -> StubEngine:
+    if head.kind == "tokens":
+        time.sleep(0.5)  # as a large model takes
+    return StubEngine(float(sys.argv[1]) if len(sys.argv) > 1 else 0.0)
+
+
 if __name__ == "__main__":
     from jinyi.serve.worker import main
 
-    main(lambda model, head: StubEngine(float(sys.argv[1]) if len(sys.argv) > 1 else 0.0))
+    main(open_stub)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jinyi.batches import Batch, chunks, deduplicate, make_batches, padded_length, progress
+from jinyi.batches import Batch, chunks, deduplicate, make_batches, padded_length, padded_rows, progress
 
 PAD = 9
 
@@ -54,6 +54,30 @@ def test_long_lists_have_little_padding_and_few_shapes() -> None:
     assert [batch.ids.shape[1] for batch in batches] == sorted(
         (batch.ids.shape[1] for batch in batches), reverse=True
     )
+
+
+def test_many_small_calls_may_ask_for_few_widths() -> None:
+    lengths = np.random.default_rng(0).integers(6, 60, 300).tolist()
+    for coarse, fewest, most in ((None, 15, 60), (True, 2, 12)):
+        batches = list(make_batches(encoded(lengths), pad_id=PAD, coarse=coarse))
+        assert fewest <= len({batch.ids.shape[1] for batch in batches}) <= most
+        assert sum(len(batch.rows) for batch in batches) == 300
+
+
+def test_numbers_of_rows() -> None:
+    assert [padded_rows(rows) for rows in (1, 2, 7, 8, 9, 16, 17, 33, 100)] == [
+        1,
+        2,
+        7,
+        8,
+        10,
+        16,
+        20,
+        40,
+        112,
+    ]
+    assert all(rows <= padded_rows(rows) < 1.25 * rows for rows in range(1, 2000))
+    assert len({padded_rows(rows) for rows in range(1, 257)}) == 28
 
 
 def test_short_lists_use_the_widths_that_are_warm() -> None:

@@ -282,6 +282,29 @@ def test_padding_never_changes_a_result() -> None:
         np.testing.assert_allclose(output, plain[batch.rows], rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("kind", ["vector", "tokens", "classes", "mlm"])
+def test_batches_are_filled_up_to_few_shapes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = oracle("bert")
+    engine = open_engine(found.config, found.weights, Head(kind, log_normalizer=kind == "mlm"))
+    shapes: set[tuple[int, ...]] = set()
+    inputs = type(engine)._inputs
+    monkeypatch.setattr(
+        type(engine),
+        "_inputs",
+        lambda self, batch: (made := inputs(self, batch), shapes.add(made[0].shape))[0],
+    )
+    rows = encode(["".join(CHARACTERS[place : place + 8]) for place in range(41)])
+    alone = [values for _, values in engine.run(make_batches(rows, pad_id=0, most_rows=1))]
+    for size in (9, 17, 33, 41):
+        part = SimpleNamespace(ids=rows.ids[:size], splits=rows.splits[:size], masks=rows.masks[:size])
+        ((batch, values),) = engine.run(make_batches(part, pad_id=0))
+        pairs = zip(values, zip(*alone, strict=True), strict=True) if kind == "mlm" else [(values, alone)]
+        for whole, single in pairs:
+            assert len(whole) == len(batch.rows) == size
+            np.testing.assert_allclose(whole, np.concatenate(single)[batch.rows], rtol=0, atol=5e-6)
+    assert sorted(rows for rows, _ in shapes) == [1, 10, 20, 40, 48]
+
+
 def test_rows_may_fill_all_positions() -> None:
     found = oracle("bert")
     engine = open_engine(found.config, found.weights, Head())

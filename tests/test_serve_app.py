@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jinyi.errors import FolderError, ModelNotFoundError
 from jinyi.serve.app import create_app
 from jinyi.serve.settings import ModelSetting, Settings
+from jinyi.serve.warmup import warm_up
 from serve_app import RunningApp, running_app
 
 NESTED = {"message", "type", "param", "code"}
@@ -164,3 +167,18 @@ def test_a_model_that_is_not_there(tmp_path: Path) -> None:
 
 def test_the_app_is_built_without_models() -> None:
     assert create_app(Settings()).openapi()["info"]["title"] == "jinyi"
+
+
+@pytest.mark.parametrize(("device", "rows"), [("cpu", [1, 8]), ("cuda", [1, 64])])
+def test_the_warm_up_computes_the_largest_batch_there_is(device: str, rows: list[int]) -> None:
+    part = SimpleNamespace(engine=SimpleNamespace(info=lambda: {"device": device}))
+    model = SimpleNamespace(max_length=256, works=lambda text: [SimpleNamespace(passes=[part], text=text)])
+    computed: list[str] = []
+
+    class Queue:
+        async def compute(self, work: Any, client: str) -> None:
+            computed.append(work.text)
+
+    asyncio.run(warm_up([model], Queue(), 16_384))  # type: ignore[arg-type]
+    assert len(computed) == sum(rows)
+    assert len(set(computed[1:])) == rows[1] and max(map(len, computed)) == 256

@@ -16,7 +16,7 @@ from jinyi.models.source import FolderEngine
 from jinyi.models.work import run
 from jinyi.serve.models import ServedModel, ServedModels, open_model
 from jinyi.serve.problems import ModelNotFound, WrongModel
-from jinyi.serve.protocols import tei
+from jinyi.serve.protocols import tei, topics
 from jinyi.serve.settings import ModelSetting, Settings
 from jinyi.tokens import Tokenizer
 from serve_app import running_app
@@ -353,6 +353,17 @@ class TestTopics:
             self.proba(reply, list(words)), classifier.predict_proba(TEXTS), rtol=0, atol=1e-5
         )
 
+    def test_labels_for_which_too_much_is_computed(
+        self, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(topics, "MOST_NUMBERS", 3 * 2 * 4)
+        with running_app(Settings(models=(ModelSetting(str(folders["topic"])),))) as app:
+            body = {"labels": ["体育", "财经"], "top_k": 1}  # two characters each: 2 masks, 4 words
+            assert app.ask("POST", "/v1/classify", body | {"input": TEXTS[:3]}).status == 200
+            reply = app.ask("POST", "/v1/classify", body | {"input": TEXTS[:4]})
+            assert reply.status == 413
+            assert "4 texts, for which 32 scores" in reply.json["error"]["message"]
+
     def test_best_labels_alone(self, served: Server) -> None:
         whole, best = (self.ask(served, labels=self.LABELS, top_k=k) for k in (None, 2))
         for row, short in zip(whole["data"], best["data"], strict=True):
@@ -467,6 +478,13 @@ class TestOneAddress:
         assert served.post(path, {"inputs": "今天", "model": "none"}).status == 404
         assert served.post(path, {"inputs": "今天", "model": 3}).status == 422
 
+    def test_the_default_is_no_model_of_its_own(self, folders: dict[str, Path]) -> None:
+        models = tuple(ModelSetting(str(folders[name]), name) for name in ("pair", "embed"))
+        with running_app(Settings(models=models)) as app:
+            for named in ({}, {"model": "default"}, {"model": ""}, {"model": None}):
+                assert np.shape(app.ask("POST", "/", {"inputs": TEXTS[:2]} | named).json) == (2, 32)
+            assert app.ask("POST", "/", {"inputs": TEXTS[:2], "model": "pair"}).json[0]["label"]
+
 
 class TestInfo:
     def test_the_first_model_as_tei_describes_it(self, served: Server) -> None:
@@ -474,7 +492,7 @@ class TestInfo:
         assert info["model_id"] == "embed" and info["model_type"] == {"embedding": {"pooling": "mean"}}
         assert info["max_input_length"] == 48 and info["max_client_batch_size"] == 2048
         assert info["version"] == jinyi.__version__ and info["model_dtype"] == "float32"
-        assert info["limits"]["payload_limit"] == 2_000_000
+        assert info["limits"]["payload_limit"] == 8_000_000
         assert [model["name"] for model in info["models"]] == served.names
 
     def test_another_model(self, served: Server) -> None:

@@ -136,6 +136,21 @@ def test_equal_rows_are_computed_once(folders: dict[str, Path]) -> None:
     asyncio.run(play())
 
 
+def test_a_short_request_does_not_wait_for_an_equal_row_of_a_long_one(folders: dict[str, Path]) -> None:
+    async def play() -> None:
+        async with stage(folders["embed"]) as on:
+            long = on.soon([[2, SLOW, 3], *rows(300)])
+            await on.until(lambda: on.queue.snapshot().running_rows == 301)
+            first, second = on.soon(rows(2)), on.soon(rows(2))
+            check(await first, rows(2))
+            check(await second, rows(2))
+            assert not long.done()
+            check((await long)[1:], rows(300))
+            assert on.events.total("slab", "rows") == 303
+
+    asyncio.run(play())
+
+
 def test_outputs_are_kept_only_where_memory_is_given(folders: dict[str, Path]) -> None:
     async def play(cache_bytes: int) -> tuple[float, int]:
         async with stage(folders["embed"], cache_bytes=cache_bytes) as on:
@@ -146,6 +161,7 @@ def test_outputs_are_kept_only_where_memory_is_given(folders: dict[str, Path]) -
             _, timings = await on.queue.compute(on.work(rows(5)))
             assert timings.rows == 5
             assert on.queue.snapshot().cache_bytes <= cache_bytes
+            assert on.events.total("request", "rows") == 20  # kept ones too
             return on.events.total("slab", "rows"), timings.cached_rows
 
     assert asyncio.run(play(0)) == (20, 0)

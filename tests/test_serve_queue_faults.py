@@ -15,6 +15,8 @@ import pytest
 
 from jinyi import SentenceEncoder
 from jinyi.errors import FolderError, JinyiError
+from jinyi.models.source import Source
+from jinyi.runtime import Head
 from jinyi.serve.problems import ComputeFailed, NotReady
 from jinyi.serve.queue import QueueLimits, RowQueue
 from queue_tools import Stage, stage
@@ -113,6 +115,20 @@ def test_a_worker_killed_while_idle_comes_back(folders: dict[str, Path]) -> None
     asyncio.run(play())
 
 
+def test_an_engine_that_is_opened_later_keeps_nobody_waiting(folders: dict[str, Path]) -> None:
+    async def play() -> None:
+        async with stage(folders["embed"]) as on:
+            source = Source.open(folders["embed"], "embed")
+            later = asyncio.create_task(asyncio.to_thread(on.queue.opener, source, Head("tokens")))
+            await asyncio.sleep(0.1)
+            assert on.queue.snapshot().worker == "ready"
+            check(await on.compute(rows(2)), rows(2))
+            assert not later.done()
+            await later
+
+    asyncio.run(play())
+
+
 def test_signals_for_the_server_leave_the_worker_alone(folders: dict[str, Path]) -> None:
     async def play() -> None:
         async with stage(folders["embed"]) as on:
@@ -169,6 +185,38 @@ def test_a_worker_that_never_starts_is_told(folders: dict[str, Path]) -> None:
 
     asyncio.run(play(sys.executable, "-c", "raise SystemExit(3)"))
     asyncio.run(play("/nowhere/at/all"))
+
+
+def test_an_engine_that_is_never_open_is_given_up(folders: dict[str, Path]) -> None:
+    async def play() -> None:
+        sleeper = (sys.executable, "-c", "import time; time.sleep(60)")
+        queue = RowQueue(QueueLimits(open_s=0.3), command=sleeper)
+        await queue.start()
+        try:
+            with pytest.raises(ComputeFailed, match="not opened within 0.3 s"):
+                await asyncio.to_thread(lambda: SentenceEncoder.load(folders["embed"], opener=queue.opener))
+            assert queue.snapshot().restarts == 2
+        finally:
+            await queue.close(drain_s=0)
+
+    asyncio.run(play())
+
+
+def test_closing_ends_the_wait_for_an_engine(folders: dict[str, Path]) -> None:
+    def load() -> None:
+        with pytest.raises(NotReady):
+            SentenceEncoder.load(folders["embed"], opener=queue.opener)
+
+    async def play() -> None:
+        await queue.start()
+        opening = asyncio.create_task(asyncio.to_thread(load))
+        await asyncio.sleep(0.3)
+        await queue.close(drain_s=0)
+        await asyncio.wait_for(opening, 5)
+        await asyncio.wait_for(asyncio.to_thread(load), 5)  # as a thread does that opens several models
+
+    queue = RowQueue(command=(sys.executable, "-c", "import sys; sys.stdin.read()"))
+    asyncio.run(play())
 
 
 def test_an_engine_that_cannot_be_opened_raises_what_it_raises_here(folders: dict[str, Path]) -> None:

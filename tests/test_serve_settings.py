@@ -174,3 +174,11 @@ def test_shapes(status: int, kind: str) -> None:
         "error": {"message": "m", "type": kind, "param": "p", "code": "c"}
     }
     assert problem.body("/embed") == {"error": "m", "error_type": "Validation"}
+
+
+def test_two_servers_never_share_a_port() -> None:
+    listener = running._listen(Settings(port=0))
+    with listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(InputError, match="Choose another --port"):
+            running._listen(Settings(port=port))

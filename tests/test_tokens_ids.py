@@ -52,8 +52,26 @@ def test_too_long_ones(tokenizer: Tokenizer) -> None:
         tokenizer.encode_ids(rows, truncate="error")
 
 
-@pytest.mark.parametrize("row", [[], [2], [3], [2, 3], [-1], [len(VOCAB)], [1.5], ["今"], [None]])
-def test_what_is_no_row(tokenizer: Tokenizer, row: list[object]) -> None:
+@pytest.mark.parametrize(
+    "row",
+    [
+        [],
+        [2],
+        [3],
+        [2, 3],
+        [-1],
+        [len(VOCAB)],
+        [1.5],
+        ["今"],
+        [None],
+        5,
+        "今",
+        b"ab",
+        np.array(5),
+        np.zeros((2, 2), int),
+    ],
+)
+def test_what_is_no_row(tokenizer: Tokenizer, row: object) -> None:
     with pytest.raises(InputError, match=r"row 1: found token ids") as caught:
         tokenizer.encode_ids([[7], row])  # type: ignore[list-item]
     assert f"ids from 0 to {len(VOCAB) - 1}" in caught.value.expected

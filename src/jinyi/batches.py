@@ -57,7 +57,12 @@ class EncodedRows(Protocol):
 
 
 def make_batches(
-    encoded: EncodedRows, *, pad_id: int, token_budget: int = TOKEN_BUDGET, most_rows: int | None = None
+    encoded: EncodedRows,
+    *,
+    pad_id: int,
+    token_budget: int = TOKEN_BUDGET,
+    most_rows: int | None = None,
+    coarse: bool | None = None,
 ) -> Iterator[Batch]:
     """Cut rows into batches of similar length, longest first.
 
@@ -69,6 +74,7 @@ def make_batches(
         pad_id: id that fills up the shorter rows of a batch.
         token_budget: most tokens in a batch, padding included; a longer row makes a batch of its own.
         most_rows: most rows in a batch; None leaves it to the tokens.
+        coarse: pad to fewer widths (see `padded_length`); None does so for few tokens. Many small calls want it.
 
     Yields:
         batches that together hold every row once; `Batch.rows` says which.
@@ -79,7 +85,8 @@ def make_batches(
     lengths = lengths[order]
     splits = np.asarray(encoded.splits, np.int32)[order]
     masks = None if encoded.masks is None else np.asarray(encoded.masks, np.int32)[order]
-    coarse = int(lengths.sum(dtype=np.int64)) <= _FEW_TOKENS
+    if coarse is None:
+        coarse = int(lengths.sum(dtype=np.int64)) <= _FEW_TOKENS
     start = 0
     while start < count:
         width = padded_length(int(lengths[start]), coarse=coarse)
@@ -114,6 +121,15 @@ def padded_length(length: int, *, coarse: bool = False) -> int:
     else:
         step = 1 if length <= 32 else 2 if length <= 64 else 4 if length <= 128 else 16
     return -(-length // step) * step
+
+
+def padded_rows(rows: int) -> int:
+    """Return the number of rows that a small batch is filled up to: few shapes, four to each doubling.
+
+    More rows than real ones cost their arithmetic; a shape never seen costs milliseconds.
+    """
+    step = 1 << max(0, (rows - 1).bit_length() - 3)
+    return -(-rows // step) * step
 
 
 def deduplicate(items: Iterable[Key]) -> tuple[list[Key], npt.NDArray[np.int64]]:

@@ -47,7 +47,7 @@ def serve(
     ] = 2048,
     payload_limit: Annotated[
         int, typer.Option(help="Bytes of one body.", envvar="JINYI_PAYLOAD_LIMIT")
-    ] = 2_000_000,
+    ] = 8_000_000,
     max_wait: Annotated[
         float,
         typer.Option(help="Seconds; new work that would wait longer gets 429.", envvar="JINYI_MAX_WAIT"),

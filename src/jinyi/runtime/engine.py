@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jinyi.batches import Batch, padded_length
+from jinyi.batches import Batch, padded_length, padded_rows
 from jinyi.config import EncoderConfig
 from jinyi.errors import InputError
 from jinyi.runtime import Head, Output
@@ -30,6 +30,9 @@ SMALL_WORK = 2048
 # Weights in the layers from which on one batch keeps all cores busy: one compiled graph does for both.
 LARGE_MODEL = 40_000_000
 _WARM_WIDTHS = 64
+# Up to so many tokens a small model's batch is filled up to one of few numbers of rows: the kernels of a new shape take
+# longer than the added rows.
+_FILLED = 1024
 
 
 @cache
@@ -218,7 +221,8 @@ class OpenVinoEngine:
         batch, _, request = running[0]
         request.wait()
         running.popleft()
-        outputs = [request.get_output_tensor(place).data.copy() for place in range(self._outputs)]
+        rows = len(batch.ids)
+        outputs = [request.get_output_tensor(place).data[:rows].copy() for place in range(self._outputs)]
         compiled.idle.append(request)
         for output in outputs:
             check_finite(batch, output)
@@ -230,6 +234,10 @@ class OpenVinoEngine:
         inputs = [batch.ids, batch.lengths, segments]
         if self._masks and batch.positions is not None:
             inputs.append(batch.positions)
+        fill = batch.ids.size <= _FILLED and not self._large
+        more = padded_rows(len(batch.ids)) - len(batch.ids) if fill else 0
+        if more:  # the last row again: it is as good as any, and its output is dropped
+            inputs = [np.concatenate([array, np.repeat(array[-1:], more, axis=0)]) for array in inputs]
         return [np.ascontiguousarray(array, np.int32) for array in inputs]
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 _LENGTHS = struct.Struct("<II")
-_TYPES = {"i": np.dtype("<i4"), "l": np.dtype("<i8"), "f": np.dtype("<f4")}
+_TYPES: dict[str, np.dtype[Any]] = {"i": np.dtype("<i4"), "l": np.dtype("<i8"), "f": np.dtype("<f4")}
 _LETTERS = {dtype: letter for letter, dtype in _TYPES.items()}
 _ALIGN = 8
 PREFIX = 4

@@ -31,7 +31,7 @@ class Slab:
     """Rows that are computed together.
 
     Args:
-        head: "slab" (its number), "engine", "pad" (padding id), "budget" (tokens of a batch).
+        head: "slab" (its number), "lane", "engine", "pad" (padding id), "budget" (tokens of a batch).
         arrays: lengths int32 [n], splits int32 [n], ids int32 [tokens of all rows], masks int32 [n, m] or [0], and
             int64 [w] of the words whose scores are wanted, if not all.
     """
@@ -45,7 +45,9 @@ class Slab:
         self.ids = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         self.splits = arrays[1].tolist()
         self.masks = arrays[3].tolist() if arrays[3].ndim == 2 else None
-        batches = make_batches(self, pad_id=head["pad"], token_budget=head["budget"])
+        # Short requests come in ever other mixtures, and a new shape takes longer than some padding.
+        coarse = True if head["lane"] == "quick" else None
+        batches = make_batches(self, pad_id=head["pad"], token_budget=head["budget"], coarse=coarse)
         self.batches = {id(batch): batch for batch in batches}
         """Those still to be computed, by their identity."""
         self.left = len(self.ids)

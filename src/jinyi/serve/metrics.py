@@ -93,7 +93,7 @@ class Metrics:
             registry=registry,
         )
         self._given_up = {reason: given_up.labels(reason) for reason in _GIVEN_UP}
-        self._rows = Counter("jinyi_rows", "Rows of finished requests.", registry=registry)
+        self._rows = Counter("jinyi_rows", "Rows of the requests that were let in.", registry=registry)
         self._cached = Counter("jinyi_cached_rows", "Of these: kept from before.", registry=registry)
         self._shared = Counter("jinyi_shared_rows", "Of these: computed for another.", registry=registry)
         self._failed = Counter("jinyi_failed_rows", "Rows that could not be computed.", registry=registry)

@@ -59,7 +59,7 @@ class ServedModel:
         outputs: for the classifier's own labels.
         classifier: for the topics the folder knows.
         open_labels: for topics named in the request.
-        states: for the vectors of a language model's tokens.
+        states: for the vectors of tokens.
         precision: what it computes in.
         created: when it was opened, in seconds since 1970.
     """
@@ -80,7 +80,7 @@ class ServedModel:
         """What it can be asked."""
         has = {
             "embed": self.encoder,
-            "embed_all": self.encoder or self.states,
+            "embed_all": self.states,
             "rerank": self.scorer,
             "predict": self.outputs or self.classifier,
             "classify": self.classifier,
@@ -226,8 +226,7 @@ def open_model(setting: ModelSetting, settings: Settings, opener: Opener) -> Ser
     encoder = scorer = outputs = classifier = open_labels = states = None
     if folder.task == "embed" or (folder.task == "encoder" and not fitted):
         encoder = SentenceEncoder.load(setting.source, opener=opener, **options)  # type: ignore[arg-type]
-        # Opens the engine of /embed_all now: in a request it would hold up the loop.
-        encoder.prepare_tokens(["好"])
+        states = TokenStates(source, encoder)
     if folder.task == "pair":
         scorer = PairScorer.load(setting.source, opener=opener, **options)  # type: ignore[arg-type]
     if folder.task in ("pair", "classes"):
@@ -235,7 +234,8 @@ def open_model(setting: ModelSetting, settings: Settings, opener: Opener) -> Ser
     if fitted or folder.task in ("classes", "topic", "mlm"):
         classifier = TopicClassifier.load(setting.source, opener=opener, **options)
         if hasattr(classifier, "classes_"):
-            classifier.prepare(["好"])  # opens the engine of fitted classes now, as above
+            # Opens the engine of fitted classes now: in a request it would hold up the loop.
+            classifier.prepare(["好"])
         else:
             classifier = None
     if folder.task in ("topic", "mlm"):

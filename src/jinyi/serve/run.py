@@ -55,7 +55,6 @@ def serve(settings: Settings) -> None:
     try:
         failed: list[BaseException] = []
         app = create_app(settings, log=log, on_failed=failed.append)
-        _announce(settings, listener)
         _run(app, settings, listener, failed)
         if failed:
             raise failed[0]
@@ -77,13 +76,14 @@ def check_extra() -> None:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    """Return a bound socket."""
+    """Return a socket that listens."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if sys.platform != "win32":  # there it would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
+        listener.listen()  # now, as two that are bound and do not listen can share a port
     except (OSError, OverflowError) as error:
         listener.close()
         raise InputError(
@@ -151,10 +151,12 @@ def _run(app: FastAPI, settings: Settings, listener: socket.socket, failed: list
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, math.ceil(settings.drain_s)),
     )
-    # Uvicorn raises the signals it caught once more when it is done; SIGTERM has had its effect then.
-    before = signal.signal(signal.SIGTERM, lambda sig, frame: None)
+    # Uvicorn listens to signals a little later than this, and raises those it caught once more when it is done.
+    server = Server(config)
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
+    _announce(settings, listener)
     try:
-        Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -86,7 +86,7 @@ class Settings:
     max_concurrent_requests: int = 512
     max_batch_tokens: int = 2048
     max_client_batch_size: int = 2048
-    payload_limit: int = 2_000_000
+    payload_limit: int = 8_000_000
     max_wait_s: float = 5.0
     request_timeout_s: float = 60.0
     hang_s: float = 3.0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from jinyi.batches import TOKEN_BUDGET
+
 if TYPE_CHECKING:
     from jinyi.serve.models import ServedModels
     from jinyi.serve.queue import RowQueue
@@ -23,7 +25,11 @@ async def warm_up(models: ServedModels, queue: RowQueue, max_batch_tokens: int) 
     """
     for model in models:
         longest = model.max_length
-        for rows in (1, max(1, max_batch_tokens // longest)):
+        engines = [part.engine for work in model.works("好") for part in work.passes]
+        most = max_batch_tokens
+        if all(engine.info().get("device") == "cpu" for engine in engines):
+            most = min(most, TOKEN_BUDGET)  # processors get no larger batches
+        for rows in (1, max(1, most // longest)):
             # Of different lengths, as equal rows would be computed once.
             works = [work for row in range(rows) for work in model.works("好" * max(1, longest - row))]
             await asyncio.gather(*(queue.compute(work, client=WARM_UP) for work in works))

@@ -253,14 +253,17 @@ class Tokenizer:
         tokens = [[*ahead, *self._bare(row, place)] for place, row in enumerate(as_list(rows, "rows of ids"))]
         return self._frame(tokens, [self.cls_id], [self.sep_id], None, max_length, truncate)
 
-    def _bare(self, row: Sequence[int], place: int) -> _Ids:
+    def _bare(self, row: Any, place: int) -> _Ids:
         """Return a row of ids, checked, without its own [CLS] and [SEP]."""
-        first = int(len(row) > 0 and row[0] == self.cls_id)
-        ids = list(row[first : len(row) - int(len(row) > first and row[-1] == self.sep_id)])
+        flat = row.ndim == 1 if isinstance(row, np.ndarray) else isinstance(row, Sequence)
+        ids = list(row) if flat and not isinstance(row, (str, bytes)) else []
         whole = all(isinstance(token, (int, np.integer)) for token in ids)
+        if whole:
+            ids = ids[int(ids[:1] == [self.cls_id]) :]
+            ids = ids[: len(ids) - int(ids[-1:] == [self.sep_id])]
         if not ids or not whole or not 0 <= min(ids) <= max(ids) < self._size:
             raise InputError(
-                found=f"token ids {shorten(list(row))}",
+                found=f"token ids {shorten(row)}",
                 expected=f"ids from 0 to {self._size - 1}, one at least besides [CLS] and [SEP]",
                 fix="Ids are those of this model's own vocabulary; other tokenizers number otherwise.",
                 where=f"row {place}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from fastapi import Request, Response
 from jinyi.errors import InputError
 from jinyi.models.work import Work
 from jinyi.serve.models import Operation, ServedModel
-from jinyi.serve.problems import Invalid
+from jinyi.serve.problems import DeadlinePassed, Invalid
 from jinyi.tokens import TruncationReport
 
 _INLINE = 1000
@@ -102,6 +102,19 @@ async def compute(
         "x-truncated-inputs": str(work.report.cut),
     }
     return Done(results, work.report, work.tokens, headers)
+
+
+async def in_time(request: Request, doing: Awaitable[None]) -> None:
+    """Wait for something, at most until the request's deadline.
+
+    Raises:
+        DeadlinePassed: it was not done by then.
+    """
+    deadline = getattr(request.state, "deadline", None)
+    try:
+        await asyncio.wait_for(doing, None if deadline is None else deadline - time.monotonic())
+    except asyncio.TimeoutError:
+        raise DeadlinePassed from None
 
 
 async def off_loop(function: Callable[[], Any], characters: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
+from jinyi.serve.models import DEFAULT
 from jinyi.serve.protocols import rerank, tei
 from jinyi.serve.protocols.errors import PlainError
 from jinyi.serve.protocols.rerank import DocumentsRequest, TextsRequest
@@ -49,10 +50,9 @@ async def invoke(request: Request) -> Response:
         return await rerank.rerank(request, checked(value, TextsRequest))
     if isinstance(value.get("inputs"), dict):
         return await tei.similarity(request, checked(value, SimilarityRequest))
-    name = value.get("model")
-    models = request.app.state.models
-    model = models.choose("tokenize", name if isinstance(name, str) else None)
-    candidates = [model] if isinstance(name, str) else list(models)
+    name, models = value.get("model"), request.app.state.models
+    named = isinstance(name, str) and name not in ("", DEFAULT)
+    candidates = [models.choose("tokenize", name)] if named else models
     if any("embed" in candidate.operations for candidate in candidates):
         return await tei.embed(request, checked(value, EmbedRequest))
     return await tei.predict(request, checked(value, PredictRequest))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from jinyi.errors import InputError, shorten
 from jinyi.models.work import Work
 from jinyi.serve.problems import Invalid, TooLarge
-from jinyi.serve.protocols.calls import answer, choose, compute, off_loop
+from jinyi.serve.protocols.calls import answer, choose, compute, in_time, off_loop
 from jinyi.serve.protocols.errors import PlainError
 from jinyi.serve.protocols.fields import (
     IdRows,
@@ -172,14 +172,13 @@ async def embed_all(request: Request, body: EmbedAllRequest) -> Response:
     inputs = read_texts_or_ids(body.inputs, "inputs", limit(request), model.source.tokenizer.vocab_size)
     truncate = mode_of(body.truncate)
 
+    states = model.states
+    assert states is not None  # noqa: S101 - `choose` saw to it
+    if states.encoder is None and body.prompt_name is not None:
+        raise Invalid("prompt_name: found it for a model whose prompts are for topics; leave it out")
+
     def prepare() -> Work:
-        if model.encoder is not None:
-            work = model.encoder.prepare_tokens(inputs, truncate=truncate, prompt_name=body.prompt_name)
-        else:
-            assert model.states is not None  # noqa: S101 - `choose` saw to it
-            if body.prompt_name is not None:
-                raise Invalid("prompt_name: found it for a model whose prompts are for topics; leave it out")
-            work = model.states.prepare(inputs, truncate=truncate)
+        work = states.prepare(inputs, truncate=truncate, prompt_name=body.prompt_name)
         most = MOST_NUMBERS // model.source.folder.config.hidden_size
         if work.tokens > most:
             raise TooLarge(
@@ -189,6 +188,7 @@ async def embed_all(request: Request, body: EmbedAllRequest) -> Response:
             )
         return work
 
+    await in_time(request, states.open())
     done = await compute(request, prepare, sum(map(len, inputs)), len(inputs))
     return answer(done.results, done.headers)
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from jinyi.errors import InputError, shorten
 from jinyi.models.labels import label_words
-from jinyi.models.work import Work
+from jinyi.models.work import Pass, Work
 from jinyi.serve.problems import Invalid, TooLarge
 from jinyi.serve.protocols.calls import answer, choose, compute
 from jinyi.serve.protocols.errors import NestedError
@@ -23,6 +23,9 @@ router = new_router(NestedError, "jinyi")
 MOST_LABELS = 1000
 MOST_SCORES = 100_000
 """Scores in one answer: some 5 MB as JSON."""
+
+MOST_NUMBERS = 2**24
+"""Scores of characters at [MASK]s that the worker sends for one request: 64 MB."""
 
 LONGEST_WORD = 32
 """Characters of a label word. Each is a [MASK] in every text, over which the whole vocabulary is scored."""
@@ -109,13 +112,22 @@ async def classify(request: Request, body: ClassifyRequest) -> Response:
         assert open_labels is not None  # noqa: S101 - `choose` saw to it
 
         def prepare() -> Work:
-            return open_labels.prepare(
+            work = open_labels.prepare(
                 texts,
                 list(words.values()),
                 prompt=body.prompt,
                 multi_label=body.multi_label,
                 truncate=truncate,
             )
+            numbers = sum(map(_numbers, work.passes))
+            if numbers > MOST_NUMBERS:
+                raise TooLarge(
+                    f"labels: found {len(labels)} labels and {len(texts)} texts, for which {numbers} scores of "
+                    f"characters are computed; expected at most {MOST_NUMBERS}. Send fewer texts at once, or shorter "
+                    "labels.",
+                    "labels",
+                )
+            return work
 
     shown = len(texts) * min(body.top_k or len(labels), len(labels))
     if shown > MOST_SCORES:
@@ -180,6 +192,12 @@ def read_labels(value: object, multi_label: bool) -> dict[str, str]:
         word = words[0].strip()
         return {next(iter(value)) if isinstance(value, Mapping) else word: word}
     return label_words(value)  # type: ignore[arg-type]
+
+
+def _numbers(rows: Pass) -> int:
+    """Return how many scores come back for rows: of each word, at each mask of each row."""
+    masks = sum(map(len, rows.encoded.masks or ()))
+    return masks * (0 if rows.words is None else len(rows.words))
 
 
 def _check_plain(request: Request, body: ClassifyRequest) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jinyi.serve.frames import Array, Frame
-from jinyi.serve.problems import ComputeFailed
+from jinyi.serve.problems import ComputeFailed, NotReady
 from jinyi.serve.queue.dispatch import Dispatcher
 from jinyi.serve.queue.engine import EngineRecord, error_of
 from jinyi.serve.queue.process import WorkerProcess
@@ -30,14 +30,18 @@ class WorkerKeeper:
     Args:
         command: starts the process.
         floor: gives it work.
+        open_s: what opening an engine may last.
 
     Attributes:
         lives: how often it was started.
     """
 
-    def __init__(self, command: Sequence[str], floor: Dispatcher) -> None:
+    def __init__(self, command: Sequence[str], floor: Dispatcher, open_s: float) -> None:
         self._command = tuple(command)
         self._floor = floor
+        self._open_s = open_s
+        self._since = 0.0
+        """When the worker began to open what it opens now."""
         self._tasks: list[asyncio.Task[None]] = []
         self._ended: asyncio.Future[int | None] | None = None
         self._numbers = itertools.count()
@@ -52,6 +56,9 @@ class WorkerKeeper:
     async def close(self) -> None:
         """End the worker for good."""
         self._closing = True
+        for record in self._floor.waiting.records.values():
+            if not record.opened.done():  # a thread waits for it
+                record.opened.set_exception(NotReady("the server is stopping"))
         worker = self._floor.worker
         if worker is not None and self._ended is not None:
             worker.close_input()
@@ -71,9 +78,14 @@ class WorkerKeeper:
 
         Raises:
             JinyiError: it cannot be opened.
-            ComputeFailed: the worker ends whenever it opens it.
+            ComputeFailed: the worker ends or hangs whenever it opens it.
+            NotReady: the queue is closed.
         """
+        if self._closing:
+            raise NotReady("the server is stopping")
         floor = self._floor
+        if self._opening() is None:
+            self._since = time.monotonic()
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         record = EngineRecord(next(self._numbers), path, frame, opened)
         floor.waiting.records[record.number] = record
@@ -81,6 +93,11 @@ class WorkerKeeper:
             floor.worker.send(*record.frame)
         await opened
         return record
+
+    def _opening(self) -> EngineRecord | None:
+        """Return the engine that the worker opens now: it does so in their order."""
+        records = self._floor.waiting.records.values()
+        return next((record for record in records if not (record.ready or record.fault)), None)
 
     def _received(self, frame: Frame) -> None:
         kind = frame.head["kind"]
@@ -92,6 +109,7 @@ class WorkerKeeper:
             self._floor.received(frame.head, frame.arrays)
 
     def _opened(self, record: EngineRecord, head: dict[str, Any]) -> None:
+        self._since = time.monotonic()
         if "error" in head:
             self._give_up(record, error_of(head["error"], record.path))
             return
@@ -118,6 +136,7 @@ class WorkerKeeper:
         while True:
             ended = self._ended = asyncio.get_running_loop().create_future()
             self._kill_reason = ""
+            self._since = time.monotonic()
             self.lives += 1
             try:
                 floor.worker = await WorkerProcess.start(self._command, self._received, ended.set_result)
@@ -134,13 +153,13 @@ class WorkerKeeper:
             _log.error("worker lost: %s", self._kill_reason or ending)
             opened = any(record.ready for record in floor.waiting.records.values())
             fruitless = 0 if opened else fruitless + 1
-            # Engines are opened in their order: it was at the first that is not ready.
-            at = next((one for one in floor.waiting.records.values() if not (one.ready or one.fault)), None)
+            at = self._opening()
             floor.lost(reason)
             if at is not None:
                 at.tries += 1
                 if at.tries >= _GIVE_UP:
-                    self._give_up(at, ComputeFailed(f"the worker process ended ({ending}) while opening it"))
+                    ending = f"the worker process ended ({ending}) while opening it"
+                    self._give_up(at, ComputeFailed(self._kill_reason or ending))
             await asyncio.sleep(_PAUSES_S[min(fruitless, len(_PAUSES_S) - 1)])
 
     async def _watch(self) -> None:
@@ -151,8 +170,11 @@ class WorkerKeeper:
             now = time.monotonic()
             if now - before > _TICK_S + _LATE_S:
                 self._floor.excuse(now - before)
+                self._since += now - before
             before = now
             reason = self._floor.hung()
+            if not reason and self._opening() is not None and now - self._since > self._open_s:
+                reason = f"the model was not opened within {self._open_s:.3g} s"
             if reason and not self._kill_reason and self._floor.worker is not None:
                 self._kill_reason = reason
                 self._floor.worker.kill()

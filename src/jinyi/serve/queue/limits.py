@@ -11,7 +11,7 @@ Observer = Callable[[str, dict[str, float]], None]
 """Told of each event by its name, with figures:
 
 - "slab": rows computed together: rows, tokens, padded (tokens with padding), seconds;
-- "request": a request is done: rows, cached (rows that were kept from before), shared (rows that others had asked for);
+- "request": a request was let in: rows, and of these cached (kept from before), shared (others had asked for them);
 - "refused", "late", "left": a request that found no room, passed its deadline, was given up by its client;
 - "failed": rows that could not be computed: rows;
 - "lost": the worker ended or hung: rows (that it had).
@@ -28,6 +28,7 @@ class QueueLimits:
         max_wait_s: an estimated wait above this refuses new work.
         hang_s: a batch that lasts this much longer than it should is taken for hung.
         compile_s: what the first batch of a kind may last longer.
+        open_s: what opening an engine may last; it is tried three times.
         cache_bytes: memory for outputs of rows seen before; 0 keeps none.
     """
 
@@ -36,6 +37,7 @@ class QueueLimits:
     max_wait_s: float = 5.0
     hang_s: float = 3.0
     compile_s: float = 60.0
+    open_s: float = 300.0
     cache_bytes: int = 0
 
 

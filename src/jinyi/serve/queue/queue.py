@@ -42,7 +42,7 @@ class RowQueue:
         self.limits = limits or QueueLimits()
         self._tell = on_event
         self._floor = Dispatcher(self.limits, on_event)
-        self._keeper = WorkerKeeper(command, self._floor)
+        self._keeper = WorkerKeeper(command, self._floor, self.limits.open_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests = 0
         self._closing = False
@@ -75,7 +75,8 @@ class RowQueue:
 
         Raises:
             JinyiError: as `jinyi.runtime.open_engine`.
-            ComputeFailed: the worker ends whenever it opens this model.
+            ComputeFailed: the worker ends or hangs whenever it opens this model.
+            NotReady: the queue is closed.
             RuntimeError: called on the event loop, or before `start`.
         """
         frame = opening(source, head)
@@ -116,7 +117,9 @@ class RowQueue:
         """Return how the queue stands."""
         floor = self._floor
         records = floor.waiting.records.values()
-        opening = floor.worker is None or any(not (record.ready or record.fault) for record in records)
+        # One that is opened for the first time keeps nobody from the others.
+        again = (record for record in records if record.opened.done())
+        opening = floor.worker is None or any(not (record.ready or record.fault) for record in again)
         faults = {record.path: record.fault for record in records if record.fault}
         return Snapshot(
             requests=self._requests,

@@ -65,6 +65,10 @@ class WaitingRows:
                     values = tuple(value.copy() for value in kept)
                     request.take(part, np.array([place]), np.array([row.size], np.int32), values)
                     continue
+                known = self._wanted.get(row.key)
+                if short and known is not None and known.state == RUNNING and not known.short:
+                    # It comes with the slab of a long request; one of its own is there sooner.
+                    row.key = ("short", row.key)
                 known = self._wanted.setdefault(row.key, row)
                 shared += known is not row
                 if known is row:
@@ -85,7 +89,8 @@ class WaitingRows:
             request.long_on = {row.line[0] for row in request.rows}
             for number in request.long_on:
                 self.records[number].long_requests += 1
-        self._tell("request", {"rows": request.left, "cached": request.cached, "shared": shared})
+        count = sum(map(len, parts))
+        self._tell("request", {"rows": count, "cached": request.cached, "shared": shared})
 
     def leave(self, request: Request) -> None:
         """Forget a request: rows that no other wants are not computed."""
