@@ -125,7 +125,10 @@ def test_slow_headers_are_given_up(server: Server, sent: bytes) -> None:
     with socket.create_connection((HOST, server.port), timeout=10) as connection:
         if sent == b"whole":  # and then half of the next one
             connection.sendall(head_of(2) + b"{}")
-            assert connection.recv(65536).startswith(b"HTTP/1.1 422")
+            answer = b""
+            while not answer.endswith(b"}"):  # head and body may come apart
+                answer += connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 422")
             sent = b"GET /livez HT"
         connection.sendall(sent)
         start = time.monotonic()
