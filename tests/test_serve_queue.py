@@ -18,6 +18,7 @@ from jinyi.models.work import run
 from jinyi.serve.frames import PREFIX, body_length, pack, unpack
 from jinyi.serve.problems import DeadlinePassed, Overloaded
 from jinyi.serve.queue import RowQueue
+from jinyi.serve.queue.rows import Row
 from queue_tools import stage
 from queue_worker import SLOW, expected
 from small_models import whitening, write_small
@@ -149,6 +150,14 @@ def test_a_short_request_does_not_wait_for_an_equal_row_of_a_long_one(folders: d
             assert on.events.total("slab", "rows") == 303
 
     asyncio.run(play())
+
+
+def test_an_output_is_kept_for_all_whoever_it_was_computed_for() -> None:
+    line = (0, 0, 0, None)
+    row = Row((line, 3, b"ids", b""), line, b"ids", 3, 3, b"")
+    kept = row.content
+    row.key = ("short", row.key)
+    assert row.content == kept != Row((line, 2, b"ids", b""), line, b"ids", 3, 2, b"").content
 
 
 def test_outputs_are_kept_only_where_memory_is_given(folders: dict[str, Path]) -> None:

@@ -7,6 +7,7 @@ stand in the path of other requests.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -87,7 +88,11 @@ class LogWriter:
 
 def _json(line: dict[str, Any]) -> bytes:
     stamp = datetime.fromtimestamp(line["time"], timezone.utc).isoformat(timespec="milliseconds")
-    return orjson.dumps({**line, "time": stamp}, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    line = {**line, "time": stamp}
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:  # half a surrogate pair, as in a file's name, or a very large number
+        return (json.dumps(line, default=str) + "\n").encode("ascii")
 
 
 class _Handler(logging.Handler):

@@ -152,7 +152,7 @@ class Dispatcher:
                 own = (
                     (values[0][at : at + 1, : row.size],) if ragged else tuple(v[at : at + 1] for v in values)
                 )
-                self.waiting.cache.put(row.key, tuple(value.copy() for value in own))
+                self.waiting.cache.put(row.content, tuple(value.copy() for value in own))
             self.waiting.end(row)
         lengths = slab.lengths[places]
         for (request, part), (targets, sources) in groups.items():

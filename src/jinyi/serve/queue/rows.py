@@ -49,6 +49,11 @@ class Row:
     tries: int = 0
     waiters: list[tuple[Request, int, int]] = field(default_factory=list)
 
+    @property
+    def content(self) -> Hashable:
+        """What its output depends on, whoever it is computed for."""
+        return (self.line, self.split, self.ids, self.masks)
+
 
 class Request:
     """A work in the queue.

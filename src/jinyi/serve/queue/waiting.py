@@ -58,7 +58,7 @@ class WaitingRows:
         for part, rows in enumerate(parts):
             queued: dict[LineKey, list[Row]] = {}
             for place, row in enumerate(rows):
-                kept = self.cache.get(row.key)
+                kept = self.cache.get(row.content)
                 if kept is not None:
                     request.cached += 1
                     # Copied: a model's `finish` may write into what it gets.
