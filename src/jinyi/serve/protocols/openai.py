@@ -9,20 +9,16 @@ import numpy as np
 from fastapi import Path, Request, Response
 from pydantic import BaseModel, Field
 
-from jinyi.models.work import Work
 from jinyi.serve.models import ServedModel
-from jinyi.serve.protocols.calls import answer, choose, compute
+from jinyi.serve.protocols.calls import answer, choose
 from jinyi.serve.protocols.errors import NestedError
 from jinyi.serve.protocols.fields import (
     Model,
     TextsOrIds,
     Truncate,
-    check_dimensions,
-    limit,
-    mode_of,
-    read_texts_or_ids,
 )
 from jinyi.serve.protocols.route import Body, example, new_router
+from jinyi.serve.protocols.vectors import compute_vectors
 
 router = new_router(NestedError, "OpenAI")
 
@@ -99,20 +95,7 @@ class ModelCards(BaseModel):
 async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     """One vector of unit length for each text, in their order."""
     model = choose(request, "embed", body.model)
-    encoder = model.encoder
-    assert encoder is not None  # noqa: S101 - `choose` saw to it
-    inputs = read_texts_or_ids(body.input, "input", limit(request), model.source.tokenizer.vocab_size)
-    check_dimensions(body.dimensions, encoder.dimension)
-
-    def prepare() -> Work:
-        return encoder.prepare(
-            inputs,
-            truncate=mode_of(body.truncate),
-            prompt_name=body.prompt_name,
-            truncate_dim=body.dimensions,
-        )
-
-    done = await compute(request, prepare, sum(map(len, inputs)), len(inputs))
+    done = await compute_vectors(request, model, body, "input")
     vectors: Any = done.results
     if body.encoding_format == "base64":
         vectors = [base64.b64encode(row).decode("ascii") for row in np.ascontiguousarray(vectors, "<f4")]

@@ -20,7 +20,6 @@ from jinyi.serve.protocols.fields import (
     Texts,
     TextsOrIds,
     Truncate,
-    check_dimensions,
     limit,
     mode_of,
     one_text,
@@ -32,6 +31,7 @@ from jinyi.serve.protocols.fields import (
 )
 from jinyi.serve.protocols.route import Body, example, new_router
 from jinyi.serve.protocols.tokens import decode, tokenize
+from jinyi.serve.protocols.vectors import compute_vectors
 
 router = new_router(PlainError, "text-embeddings-inference")
 
@@ -147,21 +147,7 @@ class Token(BaseModel):
 async def embed(request: Request, body: EmbedRequest) -> Response:
     """One vector for each text, in their order; of unit length unless `normalize` is false."""
     model = choose(request, "embed", body.model)
-    encoder = model.encoder
-    assert encoder is not None  # noqa: S101 - `choose` saw to it
-    inputs = read_texts_or_ids(body.inputs, "inputs", limit(request), model.source.tokenizer.vocab_size)
-    check_dimensions(body.dimensions, encoder.dimension)
-
-    def prepare() -> Work:
-        return encoder.prepare(
-            inputs,
-            normalize=body.normalize,
-            truncate=mode_of(body.truncate),
-            prompt_name=body.prompt_name,
-            truncate_dim=body.dimensions,
-        )
-
-    done = await compute(request, prepare, sum(map(len, inputs)), len(inputs))
+    done = await compute_vectors(request, model, body, "inputs", normalize=body.normalize)
     return answer(done.results, done.headers)
 
 
