@@ -32,8 +32,10 @@ types: $(DEV)/installed
 fast: $(DEV)/installed
 	$(DEV)/$(BIN)/pytest -q -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
+# Without tests/compat: the target of that name runs it, with the old release too. Single tests take up to a minute:
+# a worker with nothing left takes over tests of the others.
 slow: $(DEV)/installed browser
-	$(DEV)/$(BIN)/pytest -q -m slow
+	$(DEV)/$(BIN)/pytest -q -m slow -n auto --maxprocesses 4 --dist worksteal --ignore tests/compat
 
 # The server's page is tested in Chromium: Debian's, where there is neither it nor Chrome with its driver.
 browser:

@@ -1,4 +1,4 @@
-"""The Markdown tables of benchmarks/inference.py, made from the same data that --json writes."""
+"""Markdown of a run, made from the data that --json writes: what all have at their head; the tables of inference.py."""
 
 from __future__ import annotations
 
@@ -36,17 +36,43 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
+def head(result: dict[str, Any], where: str) -> str:
+    """What a run was made on and with; `where` says which part of the machine."""
+    machine, settings = result["machine"], result["settings"]
+    return (
+        f"{machine['processor']}, {where}, {', '.join(machine['features'])}; {machine['memory_gb']} GB; "
+        f"{machine['system']}, Python {machine['python']}. Texts: {settings['texts']}. {settings['rounds']} rounds"
+        f"{', --quick: too small for a verdict' if settings['quick'] else ''}. "
+        f"~ marks rounds that differ by more than {SPREAD:.0%} either way."
+    )
+
+
+def limits_line(result: dict[str, Any]) -> str:
+    """The largest matrix products, against which shares are counted."""
+    limits = [
+        f"{value['gflops']:,.0f} GFLOP/s {precision} ({value['library']})"
+        for precision, value in result["limits"].items()
+    ]
+    return f"Largest matrix products measured in this run: {', '.join(limits)}."
+
+
+def disturbance(loads: list[float]) -> str:
+    """A warning where other processes had much of the cores in the median measurement; empty otherwise."""
+    if not loads or statistics.median(loads) <= QUIET:
+        return ""
+    return (
+        f"**Not a quiet run**: other processes took {statistics.median(loads):.0%} of the cores. Ratios are rough, "
+        "speeds and shares of the limit mean nothing."
+    )
+
+
 def report(result: dict[str, Any]) -> str:
     """Return the Markdown tables of a result (the content of --json)."""
-    machine, settings = result["machine"], result["settings"]
+    machine = result["machine"]
     parts = [
-        f"{machine['processor']}, {machine['cores']} cores ({machine['why_cores']}), "
-        f"{', '.join(machine['features'])}; {machine['memory_gb']} GB; {machine['system']}, "
-        f"Python {machine['python']}. Texts: {settings['texts']}. {settings['rounds']} rounds"
-        f"{', --quick: sizes too small for a verdict' if settings['quick'] else ''}. "
-        f"~ marks rounds that differ by more than {SPREAD:.0%} either way.",
-        _limits_line(result),
-        _disturbance(result),
+        head(result, f"{machine['cores']} cores ({machine['why_cores']})"),
+        limits_line(result),
+        disturbance(_others(result)),
         _absent(result),
     ]
     for section in result["sections"]:
@@ -58,14 +84,6 @@ def report(result: dict[str, Any]) -> str:
 
 def _title(section: dict[str, Any]) -> str:
     return f"{section['model']}: {section['layers']} layers, {section['width']} wide"
-
-
-def _limits_line(result: dict[str, Any]) -> str:
-    limits = [
-        f"{value['gflops']:,.0f} GFLOP/s {precision} ({value['library']})"
-        for precision, value in result["limits"].items()
-    ]
-    return f"Largest matrix products measured in this run: {', '.join(limits)}."
 
 
 def _absent(result: dict[str, Any]) -> str:
@@ -200,16 +218,6 @@ def _others(result: dict[str, Any]) -> list[float]:
         for rows in values.get("many", {}).values()
         for row in rows
     ]
-
-
-def _disturbance(result: dict[str, Any]) -> str:
-    loads = _others(result)
-    if not loads or statistics.median(loads) <= QUIET:
-        return ""
-    return (
-        f"**Not a quiet run**: other processes took {statistics.median(loads):.0%} of the cores. Ratios are rough, "
-        "speeds and shares of the limit mean nothing."
-    )
 
 
 def _notes(result: dict[str, Any]) -> str:

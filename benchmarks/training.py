@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from inference import names_of
+from command import names_of, parsed, shared_options, write_result
 from machine import OthersLoad, describe
-from report import QUIET, SPREAD, number, rate_cell, table
+from report import disturbance, head, limits_line, number, rate_cell, table
 from systems import LIMITS, System, Worker, WorkerError, run_benchmark, say
 from training_worker import LENGTH, MASKED
 from workloads import BASE, TINY, VOCABULARY, encoder_flops, made_up, random_folder, read_rows
@@ -261,40 +261,27 @@ class Benchmark:
         return worker
 
     def write(self) -> None:
-        if self.options.json:
-            self.options.json.write_text(json.dumps(self.result, indent=1) + "\n", encoding="utf-8")
+        write_result(self.options.json, self.result)
 
 
 def report(result: dict[str, Any]) -> str:
     """Return the Markdown tables of a result (the content of --json)."""
-    machine, settings = result["machine"], result["settings"]
-    limits = ", ".join(
-        f"{value['gflops']:,.0f} GFLOP/s {kind} ({value['library']})"
-        for kind, value in result["limits"].items()
-    )
-    parts = [
-        f"{machine['processor']}, {settings['threads']} threads, device {settings['device']}, "
-        f"{', '.join(machine['features'])}; {machine['system']}, Python {machine['python']}. "
-        f"Texts: {settings['texts']}. {settings['rounds']} rounds"
-        f"{', --quick: too short for a verdict' if settings['quick'] else ''}. "
-        f"~ marks rounds that differ by more than {SPREAD:.0%} either way.",
-        f"Largest matrix products measured in this run: {limits}.",
-    ]
+    settings = result["settings"]
     loads = [
         row["others"]
-        for s in result["sections"]
-        for values in s["systems"].values()
+        for section in result["sections"]
+        for values in section["systems"].values()
         for row in values["rounds"]
     ]
-    if loads and statistics.median(loads) > QUIET:
-        parts.append(
-            f"**Not a quiet run**: other processes took {statistics.median(loads):.0%} of the cores. Ratios are rough, "
-            "speeds and shares of the limit mean nothing."
-        )
+    parts = [
+        head(result, f"{settings['threads']} threads, device {settings['device']}"),
+        limits_line(result),
+        disturbance(loads),
+    ]
     for section in result["sections"]:
         parts += [section_title(section), section_table(result, section)]
         parts += [f"- {SYSTEMS[name].label}: {why}" for name, why in section["failed"].items()]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def section_title(section: dict[str, Any]) -> str:
@@ -330,14 +317,9 @@ def section_table(result: dict[str, Any], section: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = shared_options(__doc__)
     parser.add_argument("--data", type=Path, help="folder with afqmc and iflytek; made-up texts without it")
-    parser.add_argument("--json", type=Path, help="also write everything measured to this file")
-    parser.add_argument("--quick", action="store_true", help="few steps and two rounds: does it run at all")
-    parser.add_argument("--rounds", type=int, help="default 5, with --quick 2")
-    parser.add_argument("--only", type=names_of(tuple(SYSTEMS.values())), help=", ".join(SYSTEMS))
+    parser.add_argument("--only", type=names_of(SYSTEMS.values()), help=", ".join(SYSTEMS))
     parser.add_argument(
         "--sections",
         type=names_of(SECTIONS),
@@ -346,8 +328,7 @@ def main() -> int:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, help="default: the cores really there")
-    options = parser.parse_args()
-    options.rounds = options.rounds or (2 if options.quick else 5)
+    options = parsed(parser)
     return run_benchmark(lambda folder: Benchmark(options, folder), report)
 
 

@@ -76,7 +76,7 @@ class Browser:
     def wait(self, done: Callable[[], Any]) -> Any:
         """Wait for something to become true, and return it."""
         redrawn = (StaleElementReferenceException,)  # while it was looked at
-        return WebDriverWait(self.driver, 20, 0.05, redrawn).until(lambda _: done())
+        return WebDriverWait(self.driver, 60, 0.05, redrawn).until(lambda _: done())
 
     def script(self, source: str, *arguments: Any) -> Any:
         """Run JavaScript in the page and return its result."""

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from hub_server import Hub
     from serve_process import Server
 
 HERE = Path(__file__).parent
@@ -27,6 +28,10 @@ if not WORKER:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(HERE / "offline"), os.environ.get("PYTHONPATH")])
     )
+else:
+    # Workers share the cores. Threads of PyTorch spin while they wait for each other: more of them than cores take
+    # several times the processor time of one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import importlib  # noqa: E402
 
@@ -92,6 +97,33 @@ def served(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     names = ("embed", "pair", "topic", "classes", "pair1", "nli", "prompted", "whitened", "fitted")
     with serving({name: folders[name] for name in names}) as server:
         yield server
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub, an empty models folder, an empty cache of the library, and no settings of this machine."""
+    from huggingface_hub import constants
+
+    from hub_server import running_hub
+
+    for name in ("HF_ENDPOINT", "HF_TOKEN", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("JINYI_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # of 10 MB: files are small here
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+    with running_hub() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def embed_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A model that makes vectors, as its authors would have put it on a hub."""
+    from hub_server import files_of
+    from small_models import write_small
+
+    return files_of(write_small(tmp_path_factory.mktemp("hub") / "embed", pooling="cls"))
 
 
 @pytest.fixture

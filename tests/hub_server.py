@@ -9,8 +9,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import torch
+from safetensors.torch import load_file
+
+from jinyi.registry import models_home
+
+SIMCSE = "IDEA-CCNL/Erlangshen-SimCSE-110M-Chinese"
+SAVED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 LARGE = (".safetensors", ".bin", ".h5")
 """Files in large file storage: known by their SHA-256, and served from another address."""
 
@@ -65,6 +73,32 @@ class Hub:
                     entry["lfs"] = {"sha256": sha256(data), "size": len(data), "pointerSize": 134}
             siblings.append(entry)
         return json.dumps({"id": self.repository, "sha": self.commit, "siblings": siblings}).encode()
+
+
+NAME = Hub.repository
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """A folder as its authors would have put it on a hub: no word on pooling, nothing of jinyi's."""
+    files = {name: (folder / name).read_bytes() for name in SAVED}
+    return files | {"README.md": b"---\nlicense: apache-2.0\n---\n"}
+
+
+def pickled(files: dict[str, bytes], tmp_path: Path) -> dict[str, bytes]:
+    """The same model in PyTorch's .bin."""
+    (tmp_path / "model.safetensors").write_bytes(files["model.safetensors"])
+    torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    others = {name: data for name, data in files.items() if name != "model.safetensors"}
+    return others | {"pytorch_model.bin": (tmp_path / "pytorch_model.bin").read_bytes()}
+
+
+def left_over() -> list[str]:
+    """What a download left behind in the models folder, but for its lock."""
+    return sorted(
+        file.name
+        for file in models_home().rglob("*")
+        if file.is_file() and file.suffix != ".lock" and ".downloads" in file.parts
+    )
 
 
 def sha256(data: bytes) -> str:

@@ -30,7 +30,7 @@ class StubEngine:
     def info(self) -> dict:
         return {"streams": 1, "pid": os.getpid()}
 
-    def run(self, batches):
+    def run(self, batches, *, shared=False):
         for batch in batches:
             ids = [row[:length].tolist() for row, length in zip(batch.ids, batch.lengths, strict=True)]
             flat = {number for row in ids for number in row}

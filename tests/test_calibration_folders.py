@@ -22,6 +22,7 @@ from jinyi.models.calibration import (
 from jinyi.models.golden import make_golden
 from jinyi.models.operating_points import OperatingPoints
 from jinyi.models.temperature import TopicCalibration
+from jinyi.registry import facts_of, models_home
 from small_models import random_weights, write_small
 
 
@@ -74,6 +75,25 @@ def test_a_second_calibration_is_measured_against_the_model_itself(
         assert json.loads(out)["rows"][0]["system"] == name
     good, bad = {"log loss": 0.4}, {"log loss": 0.5}
     assert told_of_gain(bad, good) == [] and "does not help" in told_of_gain(good, bad)[0]
+
+
+def test_rows_are_not_fitted_on_twice(run, own_folder: Path, pairs_file: Path) -> None:
+    for first, second in ((f"a={pairs_file}", f"b={pairs_file}"), (f"a={pairs_file}", pairs_file)):
+        code, _, err = run("calibrate", "-m", own_folder, "--data", first, "--data", second)
+        assert code == 2 and "the same file under two names" in err
+
+
+def test_a_copy_of_a_published_model_keeps_what_the_registry_knows(
+    run, pair_folder: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JINYI_HOME", str(tmp_path / "home"))
+    name = "IDEA-CCNL/Erlangshen-Roberta-110M-Similarity"
+    place = Path(shutil.copytree(pair_folder, models_home() / name))
+    for file in ("jinyi.json", "MANIFEST.sha256"):
+        (place / file).unlink()
+    code, _, err = run("calibrate", "-m", name, "--data", pairs_file, "--output", tmp_path / "copy")
+    assert code == 0, err
+    assert read_folder(tmp_path / "copy").record["segment_ids"] == facts_of(name)["segment_ids"]
 
 
 @pytest.mark.parametrize("method", ["isotonic", "platt", None])

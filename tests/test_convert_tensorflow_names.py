@@ -70,8 +70,14 @@ def test_other_heads_are_dropped_by_name() -> None:
     }
     found = plan("bert", {**shapes_of("bert"), **heads})
     assert set(heads) < set(found.dropped)  # a slot of no variable is not the optimiser's
-    pooled = plan("roformer", {**shapes_of("roformer"), "bert/pooler/dense/kernel": (12, 12)})
-    assert pooled.dropped == ("bert/pooler/dense/kernel",)
+
+
+def test_the_pooler_of_roformer_is_kept() -> None:
+    pooler: Shapes = {"bert/pooler/dense/kernel": (12, 12), "bert/pooler/dense/bias": (12,)}
+    found = plan("roformer", {**shapes_of("roformer"), **pooler})
+    assert found.dropped == ()
+    names = {name for name in found.weights if "pooler" in name}
+    assert names == {"roformer.pooler.dense.weight", "roformer.pooler.dense.bias"}
 
 
 @pytest.mark.parametrize(

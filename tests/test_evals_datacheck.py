@@ -440,3 +440,16 @@ def test_command_writes_a_report(tmp_path: Path, run: Any) -> None:
     record = json.loads((tmp_path / "report/report.json").read_text(encoding="utf-8"))
     assert record["kind"] == "data"
     assert any("1 with other labels" in note for note in record["notes"])
+
+
+def test_two_columns_without_names_are_told_to_be_a_pair(tmp_path: Path) -> None:
+    path = tmp_path / "news.tsv"
+    path.write_text("今天赢球\t体育\n股票大涨\t财经\n", encoding="utf-8")
+    found = check_data([path])
+    assert kinds(found) == ["columns"] and not found.problems
+    assert "--columns 1 --label-column 2" in sentence(found.findings[0])
+    told = check_data([path], columns=["1"], label_column="2")
+    assert "columns" not in kinds(told) and set(told.files[0].labels) == {"体育", "财经"}
+    assert "columns" not in kinds(check_data([path], columns=["1", "2"]))
+    path.write_text("texta\ttextb\n今天赢球\t体育\n", encoding="utf-8")
+    assert "columns" not in kinds(check_data([path]))

@@ -362,3 +362,11 @@ def test_a_json_number_of_thousands_of_digits(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text('{"text": "a", "id": ' + "1" * 5000 + "}\n", encoding="utf-8")
     fault(lambda: list(read_texts(path)), "t.jsonl:1")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "UTF-16LE", "utf_32"])
+def test_encodings_whose_lines_do_not_end_with_one_byte(tmp_path: Path, encoding: str) -> None:
+    path = put(tmp_path / "a.txt", "今天\n明天\n".encode(encoding))
+    fault(
+        lambda: read_texts(path, encoding=encoding), "a.txt", encoding, "iconv -f", "leave the encoding out"
+    )

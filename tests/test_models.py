@@ -432,3 +432,11 @@ def test_similarity_of_arrays_of_text_and_of_unfit_vectors(encoder: SentenceEnco
                 call(bad, texts)
     with pytest.raises(InputError, match="prompt"):
         encoder.encode(texts, prompt=5)
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float16", "F16"), ("bfloat16", "BF16"), ("float32", "F32")])
+def test_saving_keeps_the_type_of_the_weights(tmp_path: Path, dtype: str, stored: str) -> None:
+    encoder = jinyi.SentenceEncoder.load(write_small(tmp_path / "model", dtype=dtype))
+    saved = jinyi.SentenceEncoder.load(encoder.save(tmp_path / "saved"))
+    assert saved.source.folder.dtype == stored
+    assert np.array_equal(saved.encode(["怎么改密码"]), encoder.encode(["怎么改密码"]))

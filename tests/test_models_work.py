@@ -32,8 +32,8 @@ class Counting:
         self.precision = self._inner.precision
         self.rows = 0
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Output]]:
-        for batch, output in self._inner.run(batches):
+    def run(self, batches: Iterable[Batch], *, shared: bool = False) -> Iterator[tuple[Batch, Output]]:
+        for batch, output in self._inner.run(batches, shared=shared):
             self.rows += len(batch.rows)
             yield batch, output
 

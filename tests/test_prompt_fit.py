@@ -34,6 +34,14 @@ def folder(small_folders: Path) -> Path:
     return small_folders / "topic"
 
 
+def test_less_than_a_step_is_refused_in_the_words_of_fit(folder: Path) -> None:
+    topics = TopicClassifier.load(folder, labels=["体育", "财经"])
+    with pytest.raises(InputError) as caught:
+        topics.fit(["今天赢球", "股票大涨"], ["体育", "财经"], method="prompt", epochs=1e-6)
+    assert caught.value.where == "epochs" and "1e-06 passes over 2 texts" in caught.value.found
+    assert "schedule" not in str(caught.value) and "steps None" not in str(caught.value)
+
+
 def test_settings_take_numbers_of_numpy() -> None:
     given = FineTuning(np.float32(2), np.float64(1e-3), np.int64(4), np.uint8(1))
     assert json.loads(json.dumps(asdict(given))) == asdict(FineTuning(2.0, 1e-3, 4, 1))

@@ -102,6 +102,16 @@ def test_what_is_known_of_a_model_counts_where_its_folder_is_silent(places: Path
     assert read_folder(path, facts=facts_of(SIMCSE)).pooling == "mean"
 
 
+def test_training_knows_what_is_known_of_a_model(places: Path) -> None:
+    pytest.importorskip("torch")
+    from jinyi.train.distill.teacher import Teacher
+
+    path = bare(models_home() / SIMCSE)
+    assert Teacher(SIMCSE, "vectors").folder.pooling == "cls"
+    with pytest.raises(FolderError, match="no word on pooling"):
+        Teacher(str(path), "vectors")
+
+
 def test_labels_prompts_and_segments_of_published_models(places: Path) -> None:
     pair = "IDEA-CCNL/Erlangshen-Roberta-110M-Similarity"
     path = bare(models_home() / pair, "pair", outputs=2, labels=["a", "b"], similar_label=1)
@@ -185,7 +195,10 @@ def test_published_table_is_consistent() -> None:
         assert entry.name.count("/") == 1 and entry.note.endswith(".")
         assert entry.task in ("embed", "pair", "topic", "mlm", "encoder")
         assert entry.architecture in ("bert", "megatron-bert", "roformer", "albert")
-        assert entry.pooling in ("cls", "mean") if entry.task == "embed" else entry.pooling is None
+        assert (
+            entry.pooling in ("cls", "mean") if entry.task == "embed" else entry.pooling in (None, "pooler")
+        )
+        assert entry.pooling != "pooler" or entry.task == "encoder"
         assert len(entry.labels) == (2 if entry.task == "pair" else 0)
         assert bool(entry.prompts) == (entry.task == "topic")
         assert all(prompt.count("{}") == 1 for prompt in entry.prompts.values())

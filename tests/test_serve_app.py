@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jinyi.errors import FolderError, ModelNotFoundError
 from jinyi.serve.app import create_app
+from jinyi.serve.queue import RowQueue
 from jinyi.serve.settings import ModelSetting, Settings
 from jinyi.serve.warmup import warm_up
 from serve_app import RunningApp, running_app
@@ -99,6 +100,21 @@ def test_health(running: RunningApp) -> None:
         assert (answer.status, answer.body) == (200, b"")
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/ping", "/metrics", "/"])
+def test_balancers_may_ask_by_head(running: RunningApp, path: str) -> None:
+    assert running.ask("HEAD", path).status == 200
+    assert "head" not in running.app.openapi()["paths"].get(path, {})
+
+
+def test_what_only_a_new_process_can_mend_turns_liveness_red(
+    running: RunningApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RowQueue, "defect", "no model can be opened any more")
+    answer = running.ask("GET", "/livez")
+    assert answer.status == 503 and answer.json["error"] == "no model can be opened any more"
+    assert running.ask("HEAD", "/livez").status == 503
+
+
 def test_metrics_can_be_read_by_prometheus(running: RunningApp) -> None:
     running.ask("POST", "/embed", {"inputs": "好" * 100})
     answer = running.ask("GET", "/metrics")
@@ -132,6 +148,32 @@ def test_other_origins_are_let_in_only_where_named(running: RunningApp) -> None:
     assert asked.status == 200
     other = running.ask("POST", "/embed", {"inputs": "好"}, origin="https://elsewhere.example")
     assert "access-control-allow-origin" not in other.headers
+
+
+def test_browsers_ask_first_without_a_key(folders: dict[str, Path]) -> None:
+    options = {"api_keys": ("k",), "cors_origins": (ORIGIN,), "ready_timeout_s": 10.0}
+    with running_app(settings_of(folders, "embed", **options)) as app:
+        asked = app.ask(
+            "OPTIONS",
+            "/v1/embeddings",
+            origin=ORIGIN,
+            access_control_request_method="POST",
+            access_control_request_headers="authorization,content-type,x-request-id",
+        )
+        assert asked.status == 200
+        assert asked.headers["access-control-allow-origin"] == ORIGIN
+        allowed = asked.headers["access-control-allow-headers"].lower()
+        assert all(name in allowed for name in ("authorization", "content-type", "x-request-id"))
+        body = {"input": "好", "model": "embed"}
+        refused = app.ask("POST", "/v1/embeddings", body, origin=ORIGIN)
+        assert refused.status == 401  # and the page can read why
+        assert refused.headers["access-control-allow-origin"] == ORIGIN
+        done = app.ask("POST", "/v1/embeddings", body, origin=ORIGIN, authorization="Bearer k")
+        assert done.status == 200 and done.headers["access-control-allow-origin"] == ORIGIN
+        other = app.ask(
+            "OPTIONS", "/embed", origin="https://elsewhere.example", access_control_request_method="POST"
+        )
+        assert other.status == 400 and "access-control-allow-origin" not in other.headers
 
 
 def test_no_other_origin_by_default(folders: dict[str, Path]) -> None:
@@ -176,7 +218,8 @@ def test_the_warm_up_computes_the_largest_batch_there_is(device: str, rows: list
     computed: list[str] = []
 
     class Queue:
-        async def compute(self, work: Any, client: str) -> None:
+        async def compute(self, work: Any, client: str, bounded: bool) -> None:
+            assert not bounded  # else a short --max-wait would refuse it
             computed.append(work.text)
 
     asyncio.run(warm_up([model], Queue(), 16_384))  # type: ignore[arg-type]

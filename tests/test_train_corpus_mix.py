@@ -57,6 +57,13 @@ def test_what_makes_no_corpus_is_refused(tmp_path: Path, take: str, options: dic
         list(mix([(tmp_path / take, 10)], form="lines", **options))
 
 
+def test_one_file_under_two_names_is_refused(tmp_path: Path) -> None:
+    file = lines_file(tmp_path / "a.txt", "新闻", 5)
+    (tmp_path / "b.txt").symlink_to(file)
+    with pytest.raises(InputError, match="the same file twice"):
+        list(mix([(file, 10), (tmp_path / "b.txt", 10)], form="lines"))
+
+
 def test_command(run, tmp_path: Path) -> None:
     file, out = lines_file(tmp_path / "a.txt", "新闻", 50), tmp_path / "out.txt"
     options = ("--documents", "lines", "--block", 1, "-o")
@@ -64,6 +71,8 @@ def test_command(run, tmp_path: Path) -> None:
     assert code == 0 and "10 documents, 60 characters" in err
     text = out.read_text(encoding="utf-8")
     assert len(text.splitlines()) == 10 and "\n\n" not in text
+    code, _, err = run("corpus", "mix", "--take", f"{file}=60", *options, out, "--seed", -1)
+    assert code == 2 and "'--seed'" in err
     for bad in (f"{file}", f"{file}=viel", f"{tmp_path / 'none.txt'}=5"):
         code, _, err = run("corpus", "mix", "--take", bad, *options, tmp_path / "other.txt")
         assert code == 2 and "fix" in err

@@ -176,6 +176,6 @@ def test_cost() -> None:
     ids, text, starts, rows = batch(512, 128)
     draw = masking(units="ngrams")
     draw(ids, text, starts, (0, 0), rows)
-    begin = time.perf_counter()
+    begin = time.process_time()
     draw(ids, text, starts, (0, 1), rows)
-    assert time.perf_counter() - begin < 5e-6 * ids.size
+    assert time.process_time() - begin < 5e-6 * ids.size

@@ -71,8 +71,8 @@ def test_recipe_is_valid(name: str) -> None:
 
 
 def small(recipe: Recipe) -> list[str]:
-    """What makes a recipe small: two steps, and a small shape where weights begin at random."""
-    sets = ["--set", "schedule.steps=2"]
+    """What makes a recipe small: two steps, one thread, and a small shape where weights begin at random."""
+    sets = ["--set", "schedule.steps=2", "--set", "machine.threads=1"]
     if recipe.start.model is None:
         sets += ["--set", f"start.config={json.dumps(SHAPE)}"]
     return sets
@@ -154,7 +154,8 @@ def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
     write_text(data / "corpus", sources, lambda: text(rng) + "".join(rng.sample(vocabulary()[5:], 20)))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     sets = ("schedule.steps=2", "evaluation.every=2", "checkpoint.every=2", "machine.precision=float32")
-    options = [part for change in (*sets, "evaluation.limit=4") for part in ("--set", change)]
+    sets += ("evaluation.limit=4", "machine.threads=1")
+    options = [part for change in sets for part in ("--set", change)]
     done = subprocess.run(
         ["bash", RECIPES / "jinyi-tiny.sh", data, *options],
         cwd=tmp_path,

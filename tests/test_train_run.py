@@ -170,6 +170,15 @@ def test_checkpoints_by_the_clock(tmp_path: Path) -> None:
     assert len(made) > 3
 
 
+def test_a_run_without_a_score_says_why_it_leaves_no_best_model(tmp_path: Path) -> None:
+    made = toy.recipe("schedule.steps=4", "evaluation.every=2", "data.dev=[toy.tsv]")
+    task = toy.ToyTask(made)
+    task.scores = [math.nan, math.nan, math.nan]
+    with pytest.warns(UserWarning, match=r"no dev score \(accuracy\) was a number, so there is no best/"):
+        result = train(made, task, folder=tmp_path, progress=False)
+    assert result.best is None and result.model == tmp_path / "last"
+
+
 def test_best_is_kept_and_training_stops_early(tmp_path: Path) -> None:
     made = toy.recipe(
         "schedule.steps=30", "evaluation.every=2", "evaluation.patience=3", "data.dev=[toy.tsv]"

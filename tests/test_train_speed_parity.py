@@ -272,7 +272,8 @@ def test_the_benchmark_prints_its_table(tmp_path: Path) -> None:
     """Both sides train on the same rows; no timing is asserted."""
     script = Path(__file__).resolve().parent.parent / "benchmarks" / "training.py"
     file = tmp_path / "result.json"
-    options = ["--quick", "--rounds", "1", "--sections", "tiny-pair", "--only", "jinyi-fp32,hf"]
+    options = ["--quick", "--rounds", "1", "--threads", "1", "--sections", "tiny-pair"]
+    options += ["--only", "jinyi-fp32,hf"]
     command = [sys.executable, str(script), *options, "--json", str(file)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr

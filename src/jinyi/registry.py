@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jinyi.errors import FolderError, InputError, ModelNotFoundError, shorten
 from jinyi.folder.jsonfile import optional_json
@@ -119,6 +119,30 @@ def facts_of(name: str) -> dict[str, Any]:
     """Return what the registry knows of the model of that name, for `read_folder(facts=)`; empty for other names."""
     entry = find_entry(name)
     return entry.facts() if entry else {}
+
+
+class Located(NamedTuple):
+    """A model folder that was found.
+
+    Attributes:
+        path: the folder, absolute.
+        name: the name it was found by; None where it was given by its path.
+        facts: what the registry knows of a model of that name, for `read_folder(facts=)`; a path says nothing.
+    """
+
+    path: Path
+    name: str | None
+    facts: dict[str, Any]
+
+
+def locate(name: str | os.PathLike[str]) -> Located:
+    """Find a model folder on this disk, with what the registry knows of it; arguments and errors as `find_model`."""
+    found, given = find_model(name), os.fspath(name)
+    # Absolute: the working directory may be another one when weights or a pickle are read.
+    path = Path(os.path.abspath(found))
+    if found == Path(os.path.expanduser(given)):
+        return Located(path, None, {})
+    return Located(path, given, facts_of(given))
 
 
 def models_home() -> Path:

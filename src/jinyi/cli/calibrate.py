@@ -69,11 +69,21 @@ def calibrate(
     jinyi calibrate --data dev.jsonl --output calibrated (the shipped pair model)
     """
     from jinyi.cli.printing import check_output, show_evaluation
+    from jinyi.files.formats import repeated
     from jinyi.folder import read_folder, update_record
-    from jinyi.registry import default_model, find_model
+    from jinyi.registry import default_model, locate
 
     named = named_files([*(data or ()), *(files or ())])
-    folder = read_folder(find_model(default_model("pair") if model is None else model))
+    if twice := repeated(named.values()):
+        raise InputError(
+            found="the same file under two names",
+            expected="each row once: one that is fitted on is not left out of its own fold",
+            fix="Name it once.",
+            where=str(twice),
+        )
+    found = locate(default_model("pair") if model is None else model)
+    folder = read_folder(found.path, facts=found.facts)
+    known = found.name or found.path  # by its name, so that the registry's facts count in what is fitted too
     _check(folder, output, overwrite, topics=bool(labels or prompt))
     check_output(report)
     settings: dict[str, Any] = {"precision": precision, "threads": threads, "device": device}
@@ -82,10 +92,14 @@ def calibrate(
         from jinyi.evals.calibration import calibrate_pairs
         from jinyi.models.pair_scorer import PairScorer
 
-        scorer = PairScorer.load(folder.path, precision=precision, threads=threads, device=device)
+        scorer = PairScorer.load(known, precision=precision, threads=threads, device=device)
         with quiet_truncation():
             calibrated = calibrate_pairs(scorer, named, method=method, seed=seed, progress=progress)
-        saved = update_record(folder.path, target=output, overwrite=overwrite, calibration=calibrated.record)
+        # A copy is opened by its path, of which the registry says nothing.
+        habit = {key: folder.record[key] for key in ("segment_ids",) if key in folder.record}
+        saved = update_record(
+            folder.path, target=output, overwrite=overwrite, calibration=calibrated.record, **habit
+        )
     else:
         from jinyi.evals.topic_calibration import calibrate_topics, own_words
         from jinyi.models.topic_classifier import TopicClassifier
@@ -94,7 +108,7 @@ def calibrate(
         if labels is not None:
             given = [word.strip() for word in labels.replace("，", ",").split(",")]
             words = own_words(next(iter(named.values()))) if given == ["data"] else given
-        classifier = TopicClassifier.load(folder.path, labels=words, prompt=prompt, **settings)
+        classifier = TopicClassifier.load(known, labels=words, prompt=prompt, **settings)
         with quiet_truncation():
             calibrated = calibrate_topics(classifier, named, method=method, seed=seed, progress=progress)
         if output is None:

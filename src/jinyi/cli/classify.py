@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,16 +18,12 @@ from jinyi.cli.common import (
     Precision,
     Threads,
     Truncate,
-    check_options,
-    finish,
-    model_key,
-    need_input,
-    print_json,
-    print_note,
-    print_table,
     quiet_truncation,
-    run_job,
 )
+from jinyi.cli.job import answer, check_options, model_key, need_input, show_rows
+
+if TYPE_CHECKING:
+    from jinyi.files import TextRow
 
 
 def classify(
@@ -59,10 +57,12 @@ def classify(
     from jinyi.models.topic_classifier import TopicClassifier
 
     encoder = RowEncoder(output, ["text", "label", "score", "scores"]) if output else None
+
+    def read(path: Path) -> Iterator[TextRow]:
+        return read_texts(path, column=column, encoding=encoding)
+
     if source is not None:
-        next(
-            read_texts(source, column=column, encoding=encoding)
-        )  # a bad file is told before a model is opened
+        next(read(source))  # a bad file is told before a model is opened
     words = [word.strip() for word in labels.replace("，", ",").split(",")] if labels is not None else None
     classifier = TopicClassifier.load(
         model,
@@ -94,22 +94,6 @@ def classify(
             )
         return rows, report.cut
 
-    if source is None:
-        rows, cut = predict(texts or [])
-        _show(rows, cut, as_json)
-        return
-    if output is None or encoder is None:
-        from jinyi.batches import chunks
-
-        for block in chunks(read_texts(source, column=column, encoding=encoding)):
-            rows, cut = predict([row.text for row in block])
-            _show(rows, cut, as_json)
-        return
-
-    def compute(block: list[Any]) -> tuple[bytes, int]:
-        rows, cut = predict([row.text for row in block])
-        return encoder.encode(rows), cut
-
     settings = {
         "command": "classify",
         "column": column,
@@ -120,27 +104,22 @@ def classify(
         "top": top,
         "truncate": truncate,
     }
-    total, cut = run_job(
+    answer(
         source,
         output,
-        read=lambda: read_texts(source, column=column, encoding=encoding),
-        compute=compute,
-        header=lambda rows: encoder.header(),
-        key=model_key(classifier.path, classifier.info(), settings),
+        given=lambda: texts or [],
+        read=read,
+        item=lambda row: row.text,
+        predict=predict,
+        show=lambda rows, cut: show_rows(
+            rows, cut, columns=["topic", "text"], cells=_cells, label="texts", as_json=as_json
+        ),
+        encoder=encoder,
+        key=lambda: model_key(classifier.path, classifier.info(), settings),
         label="texts",
+        as_json=as_json,
     )
-    finish({"output": str(output), "rows": total, "cut": cut}, as_json)
 
 
-def _show(rows: list[dict[str, Any]], cut: int, as_json: bool) -> None:
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        shown = [
-            ["  ".join(f"{label} {value:.3f}" for label, value in row["scores"].items()), row["text"]]
-            for row in rows
-        ]
-        print_table(["topic", "text"], shown)
-    if cut:
-        print_note(f"{cut:,} of {len(rows):,} texts were longer than the model reads and were cut")
+def _cells(row: dict[str, Any]) -> list[str]:
+    return ["  ".join(f"{label} {value:.3f}" for label, value in row["scores"].items()), row["text"]]

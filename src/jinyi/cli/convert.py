@@ -30,7 +30,8 @@ def convert(
     pooling: Annotated[
         str | None,
         typer.Option(
-            help="cls, mean, max or first_last, where the source does not state how vectors are made."
+            help="cls, mean, max, first_last, or pooler ([CLS] through the stored pooler as a linear layer), where the "
+            "source does not state how vectors are made."
         ),
     ] = None,
     logits: Annotated[

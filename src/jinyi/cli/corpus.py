@@ -167,7 +167,7 @@ def mix(
     encoding: Encoding = "utf-8",
     scale: Annotated[float, typer.Option(help="Multiplies all the characters.")] = 1.0,
     block: Annotated[int, typer.Option(help="Neighbouring documents that are drawn together.")] = 50,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Draw a corpus from several: so many characters of each file.

@@ -17,16 +17,9 @@ from jinyi.cli.common import (
     Precision,
     Threads,
     Truncate,
-    check_options,
-    finish,
-    model_key,
-    need_input,
-    print_json,
-    print_note,
-    print_table,
     quiet_truncation,
-    run_job,
 )
+from jinyi.cli.job import check_options, finish, model_key, need_input, run_job, show_rows
 
 if TYPE_CHECKING:
     from jinyi.files import RowEncoder
@@ -40,7 +33,8 @@ def embed(
     encoding: Encoding = "utf-8",
     model: Model = None,
     pooling: Annotated[
-        str | None, typer.Option(help="cls, mean, max or first_last, for folders that do not state it.")
+        str | None,
+        typer.Option(help="cls, mean, max, first_last or pooler, for folders that do not state it."),
     ] = None,
     normalize: Annotated[bool, typer.Option(help="Vectors of length 1.")] = True,
     prompt_name: Annotated[str | None, typer.Option(help="Named prompt of the model.")] = None,
@@ -91,9 +85,20 @@ def embed(
 
     if source is None or output is None:
         vectors, cut = vectors_of(texts or [])
-        _show(texts or [], vectors, as_json)
-        if cut:
-            print_note(f"{cut:,} of {len(vectors):,} texts were longer than the model reads and were cut")
+        show_rows(
+            [
+                {"text": text, "vector": vector}
+                for text, vector in zip(texts or [], vectors.tolist(), strict=True)
+            ],
+            cut,
+            columns=[f"vector ({encoder.dimension} numbers)", "text"],
+            cells=lambda row: [
+                " ".join(f"{value:+.3f}" for value in row["vector"][:4]) + " ...",
+                row["text"],
+            ],
+            label="texts",
+            as_json=as_json,
+        )
         return
 
     def compute(block: list[Any]) -> tuple[bytes, int]:
@@ -141,15 +146,3 @@ def _row_encoder(output: Path) -> RowEncoder:
             where=str(output),
         )
     return RowEncoder(output, ["text", "vector"])
-
-
-def _show(texts: list[str], vectors: Any, as_json: bool) -> None:
-    if as_json:
-        for text, vector in zip(texts, vectors.tolist(), strict=True):
-            print_json({"text": text, "vector": vector})
-        return
-    rows = [
-        [" ".join(f"{value:+.3f}" for value in vector[:4]) + " ...", text]
-        for text, vector in zip(texts, vectors, strict=True)
-    ]
-    print_table([f"vector ({vectors.shape[1]} numbers)", "text"], rows)

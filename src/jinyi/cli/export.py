@@ -24,7 +24,7 @@ def export(
         str | None, typer.Option(help="Open the model as embed, encoder, mlm, pair or classes.")
     ] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="cls, mean, max or first_last, where the folder states none.")
+        str | None, typer.Option(help="cls, mean, max, first_last or pooler, where the folder states none.")
     ] = None,
     similar_label: Annotated[
         str | None, typer.Option(help="Name of a pair model's output that means similar.")

@@ -96,10 +96,10 @@ def show(
 ) -> None:
     """What is in a model: task, sizes, pooling, labels, prompts, results; of one not here, what is known of it."""
     from jinyi.folder import read_folder, verify_folder
-    from jinyi.registry import facts_of, find_entry, find_model
+    from jinyi.registry import find_entry, locate
 
     try:
-        path = find_model(name)
+        found = locate(name)
     except ModelNotFoundError:
         entry = find_entry(name)
         if entry is None or verify:
@@ -107,8 +107,7 @@ def show(
         _print_facts(name, _facts(entry), as_json)
         print_note(f"Not on this disk; `jinyi models download {entry.name}` fetches it.")
         return
-    by_path = path == Path(name).expanduser()
-    folder = read_folder(path, facts=None if by_path else facts_of(name))
+    folder = read_folder(found.path, facts=found.facts)
     config = folder.config
     facts: dict[str, Any] = {
         "path": str(folder.path),
@@ -133,7 +132,7 @@ def show(
         "notes": list(folder.notes),
     }
     if verify:
-        facts["verified_files"] = len(verify_folder(path).checked)
+        facts["verified_files"] = len(verify_folder(found.path).checked)
     _print_facts(name, facts, as_json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,6 +53,7 @@ def quantize(
     from jinyi.folder import read_folder, update_record
     from jinyi.models.int8 import measure
     from jinyi.registry import find_model
+    from jinyi.scratch import Scratch
 
     named = named_files(data)
     folder = read_folder(find_model(model))
@@ -67,10 +67,10 @@ def quantize(
         )
     prompt = folder.prompts.get(folder.default_prompt_name or "", "") if folder.task == "topic" else ""
     inputs = _samples(samples, rows, pairs=folder.task == "pair", prompt=prompt)
-    with tempfile.TemporaryDirectory() as scratch, quiet_truncation():
+    with Scratch() as scratch, quiet_truncation():
         prepared = update_record(
             folder.path,
-            target=Path(scratch) / folder.path.name,
+            target=scratch / folder.path.name,
             ranges=measure(folder.path, inputs),
             int8=None,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,16 +18,12 @@ from jinyi.cli.common import (
     Precision,
     Threads,
     Truncate,
-    check_options,
-    finish,
-    model_key,
-    need_input,
-    print_json,
-    print_note,
-    print_table,
     quiet_truncation,
-    run_job,
 )
+from jinyi.cli.job import answer, check_options, model_key, need_input, show_rows
+
+if TYPE_CHECKING:
+    from jinyi.files import PairRow
 
 
 def score(
@@ -64,14 +62,17 @@ def score(
     need_input(first is not None, source, "texts", output)
     check_options(truncate, windows=False)
     from jinyi.files import RowEncoder, read_pairs
+    from jinyi.models.pair_rows import as_pairs
     from jinyi.models.pair_scorer import PairScorer
 
     names = _two_columns(columns)
     encoder = RowEncoder(output, ["texta", "textb", "score"]) if output else None
+
+    def read(path: Path) -> Iterator[PairRow]:
+        return read_pairs(path, columns=names, encoding=encoding)
+
     if source is not None:
-        next(
-            read_pairs(source, columns=names, encoding=encoding)
-        )  # a bad file is told before a model is opened
+        next(read(source))  # a bad file is told before a model is opened
     scorer = PairScorer.load(
         model,
         precision=precision,
@@ -87,47 +88,30 @@ def score(
         rows = zip(pairs, values.tolist(), strict=True)
         return [{"texta": a, "textb": b, "score": round(value, 6)} for (a, b), value in rows], report.cut
 
-    if source is None:
-        from jinyi.models.pair_scorer import as_pairs
-
-        pairs, _ = as_pairs(first if second is None else (first, second))
-        rows, cut = predict(pairs)
-        _show(rows, cut, as_json)
-        return
-    if output is None or encoder is None:
-        from jinyi.batches import chunks
-
-        for block in chunks(read_pairs(source, columns=names, encoding=encoding)):
-            rows, cut = predict([(row.a, row.b) for row in block])
-            _show(rows, cut, as_json)
-        return
-
-    def compute(block: list[Any]) -> tuple[bytes, int]:
-        rows, cut = predict([(row.a, row.b) for row in block])
-        return encoder.encode(rows), cut
-
-    total, cut = run_job(
+    settings = {
+        "command": "score",
+        "columns": names,
+        "encoding": encoding,
+        "symmetric": symmetric,
+        "segment_ids": scorer.segment_ids,
+        "similar_label": scorer.similar,
+        "truncate": truncate,
+    }
+    answer(
         source,
         output,
-        read=lambda: read_pairs(source, columns=names, encoding=encoding),
-        compute=compute,
-        header=lambda rows: encoder.header(),
-        key=model_key(
-            scorer.path,
-            scorer.info(),
-            {
-                "command": "score",
-                "columns": names,
-                "encoding": encoding,
-                "symmetric": symmetric,
-                "segment_ids": scorer.segment_ids,
-                "similar_label": scorer.similar,
-                "truncate": truncate,
-            },
+        given=lambda: as_pairs(first if second is None else (first, second))[0],
+        read=read,
+        item=lambda row: (row.a, row.b),
+        predict=predict,
+        show=lambda rows, cut: show_rows(
+            rows, cut, columns=["P(similar)", "A", "B"], cells=_cells, label="pairs", as_json=as_json
         ),
+        encoder=encoder,
+        key=lambda: model_key(scorer.path, scorer.info(), settings),
         label="pairs",
+        as_json=as_json,
     )
-    finish({"output": str(output), "rows": total, "cut": cut}, as_json)
 
 
 def _two_columns(columns: str | None) -> tuple[str, str] | None:
@@ -146,13 +130,5 @@ def _two_columns(columns: str | None) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
-def _show(rows: list[dict[str, Any]], cut: int, as_json: bool) -> None:
-    if as_json:
-        for row in rows:
-            print_json(row)
-    else:
-        print_table(
-            ["P(similar)", "A", "B"], [[f"{row['score']:.4f}", row["texta"], row["textb"]] for row in rows]
-        )
-    if cut:
-        print_note(f"{cut:,} of {len(rows):,} pairs were longer than the model reads and were cut")
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [f"{row['score']:.4f}", row["texta"], row["textb"]]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from jinyi.folder import ModelFolder
+from jinyi.folder.modules import POOLER
 from jinyi.folder.names import MLM_BIAS, WORDS
-from jinyi.folder.tensors import TensorInfo, TensorMap, read_header
+from jinyi.folder.tensors import FLOATS, TensorInfo, TensorMap, read_header
 
-_FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float32"}
 # Weights that many files hold a second time, by the end of their name.
 _TWINS = {
     "predictions.decoder.weight": WORDS,
@@ -50,7 +50,7 @@ class Account:
 
 def stored_types(folder: ModelFolder) -> tuple[str, ...]:
     """Return the types in which a folder stores the weights it uses: "float32", "float16", "bfloat16"."""
-    found = {_FLOATS[info.dtype] for info in folder.tensors.places().values() if info.dtype in _FLOATS}
+    found = {FLOATS[info.dtype] for info in folder.tensors.places().values() if info.dtype in FLOATS}
     return tuple(sorted(found))
 
 
@@ -75,11 +75,14 @@ def take_inventory(folder: ModelFolder) -> Inventory:
     by_place = {(info.file, info.start, info.stop): name for name, info in stored.items()}
     places = folder.tensors.places()
     names = {key: by_place[info.file, info.start, info.stop] for key, info in places.items()}
+    if folder.asked_pooling == POOLER:  # of a RoFormer it becomes a module, with a file of its own
+        used = set(names.values())
+        stored = {name: info for name, info in stored.items() if ".pooler." not in f".{name}" or name in used}
     values, sizes = TensorMap(stored), {}
     for name, info in stored.items():
         twin = next((names.get(key) for end, key in _TWINS.items() if name.endswith(end)), None)
         repeated = twin not in (None, name) and np.array_equal(values[name], values[str(twin)])
-        sizes[name] = 0 if repeated or info.dtype not in _FLOATS else prod(info.shape)
+        sizes[name] = 0 if repeated or info.dtype not in FLOATS else prod(info.shape)
     return Inventory(sizes, names)
 
 

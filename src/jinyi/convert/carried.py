@@ -20,7 +20,7 @@ def carried(folder: ModelFolder) -> dict[str, Any]:
         folder: as it was opened.
     """
     task, record = folder.task, folder.record
-    same = record.get("task") == task and record.get("pooling") in (None, folder.pooling)
+    same = record.get("task") == task and record.get("pooling") in (None, folder.asked_pooling)
     vectors, words = task not in ("pair", "classes"), task not in ("embed", "encoder")
     prompts = {key: text for key, text in folder.prompts.items() if words or "{}" not in text}
     return {

@@ -21,7 +21,7 @@ from jinyi.convert.tensorflow import is_checkpoint, open_checkpoint
 from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder.layout import to_json
 from jinyi.folder.modules import Modules
-from jinyi.folder.tensors import safetensors_chunks
+from jinyi.folder.tensors import FLOATS, safetensors_chunks
 from jinyi.folder.weights import indexed_files, no_weights
 from jinyi.registry import find_model
 
@@ -31,7 +31,6 @@ _PICKLE_ENDS = (".bin", ".pt", ".pth", ".ckpt")
 # What training programs leave beside the weights.
 _NO_WEIGHTS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|random_states).*")
 _SMALL = (".json", ".txt", ".md")
-_TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float32"}
 _MODULE = re.compile(r"\d+_\w+")
 
 
@@ -241,7 +240,7 @@ def _write_weights(tensors: Mapping[str, np.ndarray], file: Path) -> tuple[str, 
         return "F16" if tensors[name].dtype == np.float16 else "F32"
 
     types = {
-        name: _TYPES[stored] for name, stored in ((name, kind(name)) for name in tensors) if stored in _TYPES
+        name: FLOATS[stored] for name, stored in ((name, kind(name)) for name in tensors) if stored in FLOATS
     }
     with open(file, "xb") as stream:
         for piece in safetensors_chunks(tensors, types):

@@ -12,7 +12,13 @@ import numpy as np
 from jinyi.errors import InputError
 from jinyi.registry import default_model
 
-POOLING_NAMES = {"cls": "[CLS]", "mean": "mean", "first_last": "first and last layer", "max": "maximum"}
+POOLING_NAMES = {
+    "cls": "[CLS]",
+    "pooler": "[CLS] through the pooler",
+    "mean": "mean",
+    "first_last": "first and last layer",
+    "max": "maximum",
+}
 """How tables name poolings."""
 
 

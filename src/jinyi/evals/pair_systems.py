@@ -156,7 +156,7 @@ def open_system(
     show, settings = None if progress else False, {"model": model or name}
     if folder.task == "embed":
         encoder = SentenceEncoder.load(model, precision=precision, threads=threads)
-        return Cosine(name, encoder, folder.pooling or "", show, settings=settings)
+        return Cosine(name, encoder, folder.asked_pooling or "", show, settings=settings)
     scorer = PairScorer.load(model, precision=precision, threads=threads)
     files = (folder.record.get("calibration") or {}).get("data") or ()
     fitted_on = frozenset(str(file.get("sha256")) for file in files) if scorer.calibration else frozenset()

@@ -58,8 +58,8 @@ def evaluate_sts(
     Args:
         models: names or folders; None is the shipped model for vectors.
         data: name of each set, and its file: pairs with a label or score, 0 and 1 or graded.
-        pooling: "own" (what the folder states), "cls", "mean", "first_last" or "max", of the same weights; None is
-            own. A model is opened once for each.
+        pooling: "own" (what the folder states), "cls", "mean", "first_last", "max" or "pooler", of the same weights;
+            None is own. A model is opened once for each.
         whitening: "none", "transductive" (fitted on the scored file's own texts, without labels), or a file of texts
             or pairs.
         k: dimensions that whitening keeps; None keeps all.

@@ -85,7 +85,7 @@ def open_encoder(model: Any, pooling: str, precision: str, threads: int | None) 
 
 def own_pooling(model: Any) -> str | None:
     """Return the pooling that a model's folder states, None where it states none."""
-    return Source.open(model, "embed").folder.pooling
+    return Source.open(model, "embed").folder.asked_pooling
 
 
 class PooledVectors:

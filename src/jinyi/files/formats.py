@@ -6,7 +6,7 @@ import gzip
 import io
 import lzma
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -47,6 +47,17 @@ def file_format(path: str | os.PathLike[str]) -> tuple[Format, str]:
             where=str(path),
         )
     return _FORMATS[suffix], packing
+
+
+def repeated(paths: Iterable[Path]) -> Path | None:
+    """Return the first path of a file that an earlier one names too, under whatever name; None where all differ."""
+    seen: set[str] = set()
+    for path in paths:
+        place = os.path.realpath(path)
+        if place in seen:
+            return path
+        seen.add(place)
+    return None
 
 
 def open_file(path: Path, packing: str) -> BinaryIO:

@@ -33,13 +33,20 @@ class RowReader:
 
     def __iter__(self) -> Iterator[tuple[int, str | list[Any] | dict[str, Any]]]:
         try:
-            "".encode(self.encoding)
+            line_end = "\n".encode(self.encoding)
         except LookupError:
             raise InputError(
                 found=f"encoding {shorten(self.encoding)}",
                 expected="an encoding Python knows",
                 fix="Use utf-8, gb18030 or big5.",
             ) from None
+        if line_end != b"\n":  # UTF-16, UTF-32: lines are cut at this byte
+            raise InputError(
+                found=f"encoding {shorten(self.encoding)}",
+                expected="utf-8, gb18030, big5 or another in which a line ends with a single byte",
+                fix=f"Convert the file and leave the encoding out: iconv -f {self.encoding.upper()} -t UTF-8.",
+                where=str(self.path),
+            )
         return self._some(self._rows())
 
     def _rows(self) -> Iterator[tuple[int, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,7 @@ class ModelFolder:
         pooling: `"cls"`, `"mean"`, `"max"` or `"first_last"`; None where nothing states it and none was
             needed.
         normalize: whether vectors are L2-normalised as the last step.
+        asked_pooling: as it was stated or asked for: `"pooler"` where the first of `dense` is the encoder's own pooler.
         dense: linear layers after pooling, in order, as (weight [out, in], bias [out] or None).
         labels: names of the classifier's outputs in their order; for a topic model its default label words.
         prompts: named prompts: text put before a sentence, or topic templates with {} for the label word.
@@ -139,6 +140,7 @@ class ModelFolder:
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     similar_label: int | str | None = field(default=None, repr=False)
+    asked_pooling: str | None = None
 
     def weights(self) -> TensorMap:
         """Return the tensors by Hugging Face name without the leading `bert.`, read when asked for.
@@ -175,6 +177,11 @@ class ModelFolder:
     def dtype(self) -> str:
         """Type in which the word embeddings are stored: `F16`, `BF16` or `F32`."""
         return self.tensors.dtype("embeddings.word_embeddings.weight")
+
+    @property
+    def stored_type(self) -> Literal["float32", "float16", "bfloat16"]:
+        """`dtype` in the words of `write_folder`."""
+        return "float16" if self.dtype == "F16" else "bfloat16" if self.dtype == "BF16" else "float32"
 
     @property
     def parameters(self) -> int:

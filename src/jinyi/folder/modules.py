@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, shorten
 from jinyi.folder.jsonfile import optional_json, parse_json, read_json
 from jinyi.folder.model import Dense
 from jinyi.folder.tensors import TensorMap, read_header
-from jinyi.folder.weights import no_weights
+from jinyi.folder.weights import no_weights, weight_files
 from jinyi.runtime import POOLINGS
 
+POOLER = "pooler"
+"""[CLS] through the stored pooler as a linear layer, without its tanh: the vectors of SimBERT and RoFormer-Sim."""
+STATED_POOLINGS = (*POOLINGS, POOLER)
+"""What a folder or a caller may say of pooling."""
 OLD_POOLING = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -153,3 +158,38 @@ def read_dense(folder: Path) -> Dense:
             )
     bias = np.array(tensors["linear.bias"]) if "linear.bias" in shapes else None
     return np.array(tensors["linear.weight"]), bias
+
+
+def read_pooler(root: Path, tensors: TensorMap, config: EncoderConfig) -> Dense | None:
+    """Read the pooler of an encoder as (weight [out, in], bias [out]); None where it is not stored.
+
+    A RoFormer's is not among its tensors: transformers has none in that class, and what jinyi calls `pooler.dense`
+    there belongs to a classifier.
+
+    Args:
+        root: the folder of the weights.
+        tensors: the weights by their names in jinyi.
+        config: the encoder.
+
+    Raises:
+        FolderError: it is of another width.
+    """
+    source: TensorMap = tensors
+    if config.rotary:
+        stored = {name: info for file in weight_files(root) for name, info in read_header(file).items()}
+        own = {name: info for name, info in stored.items() if ".pooler.dense." in f".{name}"}
+        source = TensorMap({f"pooler.dense.{name.rpartition('.')[2]}": info for name, info in own.items()})
+    width = config.hidden_size
+    shapes = {"pooler.dense.weight": (width, width), "pooler.dense.bias": (width,)}
+    if not all(name in source for name in shapes):
+        return None
+    for name, shape in shapes.items():
+        if source.shape(name) != shape:
+            raise FolderError(
+                where=str(root),
+                found=f"{name} of shape {list(source.shape(name))}",
+                expected=f"shape {list(shape)} by config.json",
+                fix="config.json and weights do not belong together: take both from one source.",
+            )
+    weight, bias = (np.array(source[name], np.float32) for name in shapes)
+    return weight, bias

@@ -18,7 +18,7 @@ from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder.jsonfile import optional_json, parse_json, read_json
 from jinyi.folder.labels import output_labels
 from jinyi.folder.model import FORMAT, RECORD, SEGMENT_IDS, TASKS, Golden, ModelFolder
-from jinyi.folder.modules import Modules, read_dense
+from jinyi.folder.modules import POOLER, STATED_POOLINGS, Modules, read_dense, read_pooler
 from jinyi.folder.tensors import TensorMap
 from jinyi.folder.weights import (
     CLASSIFIER,
@@ -29,7 +29,6 @@ from jinyi.folder.weights import (
     read_weights,
     refuse_roberta,
 )
-from jinyi.runtime import POOLINGS
 from jinyi.tokens.read import CLUE_ROWS, no_tokenizer, not_wordpiece, read_added, states_lowercase
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -55,8 +54,9 @@ def read_folder(
     Args:
         path: the folder.
         task: what it is opened for (one of `TASKS`); None takes what the folder says or holds.
-        pooling: `"cls"`, `"mean"`, `"max"` or `"first_last"`; needed if `task` is `"embed"` and the folder
-            does not state it, and stronger than what it states.
+        pooling: `"cls"`, `"mean"`, `"max"`, `"first_last"`, or `"pooler"` for [CLS] through the stored pooler as a
+            linear layer; needed if `task` is `"embed"` and the folder does not state it, and stronger than what it
+            states.
         similar_label: index or name of the classifier output that means similar, if the names do not tell.
         facts: what is known of this very model from elsewhere (`ModelEntry.facts`), as entries of `jinyi.json`:
             pooling, labels, prompts, segment_ids. They count where the folder itself is silent.
@@ -70,7 +70,7 @@ def read_folder(
         InputError: an unknown task or pooling.
     """
     root = Path(os.path.expanduser(path))
-    for name, value, known in (("task", task, TASKS), ("pooling", pooling, POOLINGS)):
+    for name, value, known in (("task", task, TASKS), ("pooling", pooling, STATED_POOLINGS)):
         if value is not None and value not in known:
             raise InputError(
                 where=name,
@@ -104,16 +104,29 @@ def read_folder(
     stated = _agree(root, "pooling", record.get("pooling"), modules.pooling)
     normalize = _agree(root, "normalize", record.get("normalize"), modules.normalize)
     facts = facts or {}
-    if not stated and (stated := facts.get("pooling")) and not pooling:
-        more = (*more, f"The folder does not state its pooling; {stated} is what the model's authors say.")
+    asked, layer = pooling or stated or facts.get("pooling"), None
+    if asked == POOLER:
+        layer = read_pooler(modules.transformer, tensors, config)
+        if layer is None:
+            if pooling == POOLER or (stated == POOLER and purpose == "embed"):
+                raise FolderError(
+                    where=str(modules.transformer),
+                    found="weights without a pooler",
+                    expected="the linear layer that pooling 'pooler' puts on [CLS]",
+                    fix="Take a copy of the model with its pooler, or another pooling.",
+                )
+            stated = asked = None  # another vector than the authors' only where it is asked for
+    if asked and not (pooling or stated):
+        more = (*more, f"The folder does not state its pooling; {asked} is what the model's authors say.")
+        record = {**record, "pooling": asked}
     if "segment_ids" in facts:
         record = {"segment_ids": facts["segment_ids"], **record}
-    if purpose == "embed" and not (pooling or stated):
+    if purpose == "embed" and not asked:
         raise FolderError(
             where=str(root),
             found="no word on pooling (no 1_Pooling/config.json, none in jinyi.json)",
             expected="to know how token vectors become one sentence vector",
-            fix=f"Pass pooling= (--pooling) with one of {', '.join(POOLINGS)}, as the model's authors say; "
+            fix=f"Pass pooling= (--pooling) with one of {', '.join(STATED_POOLINGS)}, as the model's authors say; "
             "a wrong choice gives other vectors without any error.",
         )
     golden = Golden.from_dict(record["golden"], str(root / RECORD)) if record.get("golden") else None
@@ -122,9 +135,10 @@ def read_folder(
         config=config,
         raw_config=raw_config,
         task=purpose,
-        pooling=pooling or stated,
+        pooling="cls" if layer else asked,
+        asked_pooling=asked,
         normalize=bool(normalize),
-        dense=_dense_chain(modules, config),
+        dense=(*((layer,) if layer else ()), *_dense_chain(modules, config)),
         labels=output_labels(
             raw_config, record, tensors, root, record.get("labels") or facts.get("labels", ())
         ),
@@ -156,7 +170,7 @@ def _read_record(root: Path) -> dict[str, Any]:
             expected=f"format {FORMAT} or older",
             fix="The folder was written by a newer jinyi: upgrade with pip install -U jinyi.",
         )
-    for key, known in (("task", TASKS), ("pooling", POOLINGS), ("segment_ids", SEGMENT_IDS)):
+    for key, known in (("task", TASKS), ("pooling", STATED_POOLINGS), ("segment_ids", SEGMENT_IDS)):
         if record.get(key) is not None and record[key] not in known:
             raise FolderError(
                 where=where,

@@ -33,6 +33,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
+FLOATS = {"F64": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""How tensors of each stored type are written again, in the words of `write_folder`."""
 _WRITTEN = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
 _MAX_HEADER = 100_000_000  # the limit of the safetensors library itself
 _RECOPY = "The file is damaged or was copied only in part: copy or download it again."

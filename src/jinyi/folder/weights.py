@@ -75,7 +75,12 @@ def indexed_files(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _files(root: Path) -> list[Path]:
+def weight_files(root: Path) -> list[Path]:
+    """Return the safetensors files of a folder.
+
+    Raises:
+        FolderError: there are none, or it is not clear which count.
+    """
     if (root / "model.safetensors").is_file():
         return [root / "model.safetensors"]
     if (root / _INDEX).is_file():
@@ -104,7 +109,7 @@ def read_weights(root: Path) -> tuple[TensorMap, tuple[str, ...]]:
         FolderError: there are none, a file is damaged, or they are not of an architecture of the family.
     """
     stored: dict[str, TensorInfo] = {}
-    for file in _files(root):
+    for file in weight_files(root):
         stored.update(read_header(file))
     words = [name for name in stored if name.endswith(WORDS)]
     prefix = words[0].removesuffix(WORDS) if words else ""

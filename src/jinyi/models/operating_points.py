@@ -117,6 +117,23 @@ class OperatingPoints:
             ]
         )
 
+    def at(self, *, precision: float | None = None, recall: float | None = None) -> OperatingPoint:
+        """Return the point for a precision or a recall; without either the one with the highest F1.
+
+        Raises:
+            InputError: both are given, or no point reaches this precision.
+        """
+        if precision is not None and recall is not None:
+            raise InputError(
+                found="precision and recall",
+                expected="one of them: a threshold decides both",
+                fix="Leave one out; operating_point() tells the other.",
+                where="threshold",
+            )
+        if precision is not None:
+            return self.at_precision(precision)
+        return self.best_f1() if recall is None else self.at_recall(recall)
+
     def best_f1(self) -> OperatingPoint:
         """Return the point with the highest F1."""
         return max(self.points, key=lambda point: point.f1)

@@ -21,7 +21,6 @@ from jinyi.models.common import (
     FloatArray,
     as_list,
     check_golden,
-    check_truncate,
     compute_once,
     refuse_cut,
     refuse_none,
@@ -29,16 +28,16 @@ from jinyi.models.common import (
 )
 from jinyi.models.familiar import FamiliarPredict, as_asked, check_names, most_rows, renamed
 from jinyi.models.operating_points import OperatingPoint, OperatingPoints
+from jinyi.models.pair_rows import PairOptions, Pairs, as_pairs, pair_work
 from jinyi.models.source import Opener, Source
-from jinyi.models.work import Pass, Work, run
+from jinyi.models.work import Work, run
 from jinyi.runtime import Head
 from jinyi.text import check_text
-from jinyi.tokens import TruncationReport, split_pair
+from jinyi.tokens import TruncationReport
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-SEPARATOR = "[SEP]"
 SegmentIds = Literal["pair", "zeros"]
 
 
@@ -180,8 +179,8 @@ class PairScorer:
         check_names(familiar, FamiliarPredict, "predict")
         show_progress = renamed(familiar, "show_progress_bar", "show_progress", show_progress, None)
         checked, single = as_pairs(pairs)
-        size = most_rows(familiar)
-        logits, report = self._logits(checked, symmetric, segment_ids, truncate, show_progress, size)
+        options = PairOptions(symmetric, segment_ids or self._segment_ids, truncate, most_rows(familiar))
+        logits, report = self._logits(checked, options, show_progress)
         warn_cut(report, truncate, self.max_length, windows=False)
         values = logits if raw_scores else self.probabilities(logits, calibrated)
         result = float(values[0]) if single else as_asked(values, familiar)
@@ -213,11 +212,10 @@ class PairScorer:
         Raises:
             InputError: as `predict`.
         """
-        check_truncate(truncate, windows=False)
+        options = PairOptions(symmetric, segment_ids or self._segment_ids, truncate)
         checked, _ = as_pairs(pairs)
         refuse_none(checked, "pairs")
-        keys = _in_one_order(checked) if symmetric else checked
-        logits = self._work(keys, symmetric, segment_ids or self._segment_ids)
+        logits = self._work(options.keys(checked), options)
         refuse_cut(logits.report, truncate, self.max_length)
         if raw_scores:
             return logits
@@ -259,11 +257,11 @@ class PairScorer:
         if top_k is not None:
             top_k = whole_number(top_k, "top_k", fix="Leave it out for all.")
         check_names(familiar, FamiliarPredict, "rank")
-        show_progress, size = familiar.get("show_progress_bar"), most_rows(familiar)
+        options = PairOptions(True, self._segment_ids, truncate, most_rows(familiar))
         question = check_text(query, "query")
         texts = as_list(documents, "documents") if not isinstance(documents, str) else [documents]
         pairs = [(question, check_text(text, f"document {row}")) for row, text in enumerate(texts)]
-        logits, report = self._logits(pairs, True, None, truncate, show_progress, size)
+        logits, report = self._logits(pairs, options, familiar.get("show_progress_bar"))
         warn_cut(report, truncate, self.max_length, windows=False)
         scores = self.probabilities(logits, calibrated)
         order = np.argsort(-logits, kind="stable")[:top_k]
@@ -312,16 +310,7 @@ class PairScorer:
                 fix=f"Run `jinyi calibrate --model {self.path} --data dev.jsonl`, with --output FOLDER for a copy.",
                 where=str(self.path),
             )
-        if precision is not None and recall is not None:
-            raise InputError(
-                found="precision and recall",
-                expected="one of them: a threshold decides both",
-                fix="Leave one out; operating_point() tells the other.",
-                where="threshold",
-            )
-        if precision is not None:
-            return self._points.at_precision(precision)
-        return self._points.best_f1() if recall is None else self._points.at_recall(recall)
+        return self._points.at(precision=precision, recall=recall)
 
     @property
     def operating_points(self) -> OperatingPoints | None:
@@ -352,59 +341,28 @@ class PairScorer:
     def _golden_scores(self, golden: Golden) -> FloatArray:
         pairs = [(str(pair[0]), str(pair[1])) for pair in golden.inputs]
         # What they were computed with is the folder's own habit, whatever this scorer was asked for.
-        return sigmoid(self._logits(pairs, False, self._source.folder.segment_ids, "warn", False)[0])
+        options = PairOptions(False, self._source.folder.segment_ids, "warn")
+        return sigmoid(self._logits(pairs, options, False)[0])
+
+    def _work(self, pairs: Pairs, options: PairOptions) -> Work:
+        return pair_work(self._source, self._engine, self._similar, pairs, options)
 
     def _logits(
-        self,
-        pairs: list[tuple[str, str]],
-        symmetric: bool,
-        segment_ids: str | None,
-        truncate: str,
-        show_progress: bool | None,
-        most_rows: int | None = None,
+        self, pairs: Pairs, options: PairOptions, show_progress: bool | None
     ) -> tuple[FloatArray, TruncationReport]:
-        check_truncate(truncate, windows=False)
-        segments = segment_ids or self._segment_ids
-
-        def compute(part: list[tuple[str, str]]) -> tuple[FloatArray, TruncationReport]:
-            work = self._work(part, symmetric, segments)
-            return run(work, most_rows), work.report
+        def compute(part: Pairs) -> tuple[FloatArray, TruncationReport]:
+            work = self._work(part, options)
+            return run(work, options.most_rows), work.report
 
         return compute_once(
-            _in_one_order(pairs) if symmetric else pairs,
+            options.keys(pairs),
             (),
             compute,
-            truncate=truncate,
+            truncate=options.truncate,
             max_length=self.max_length,
             label="pairs",
             show_progress=show_progress,
         )
-
-    def _work(self, pairs: list[tuple[str, str]], symmetric: bool, segments: str) -> Work:
-        """Return rows of pairs, whose outputs become their logits."""
-        tokenizer = self._source.tokenizer
-        both = pairs + [(b, a) for a, b in pairs] if symmetric else pairs
-        encoded = tokenizer.encode_pairs(
-            both, max_length=self.max_length, truncate="report", segment_ids=segments
-        )
-        report = encoded.report
-        if symmetric:
-            once = report.rows < len(pairs)
-            report = TruncationReport(len(pairs), report.rows[once], report.lost[once])
-
-        def finish(outputs: list[FloatArray]) -> FloatArray:
-            logits = self._similar_logit(outputs[0])
-            return logits.reshape(2, -1).mean(axis=0) if symmetric else logits
-
-        return Work((Pass(self._engine, encoded, tokenizer.pad_id),), finish, report)
-
-    def _similar_logit(self, logits: FloatArray) -> FloatArray:
-        """Log-odds of "similar": the output itself, or its distance to the log-sum of the others."""
-        similar = logits[:, self._similar]
-        if logits.shape[1] == 1:
-            return similar
-        others: FloatArray = np.logaddexp.reduce(np.delete(logits, self._similar, axis=1), axis=1)
-        return similar - others
 
 
 def _calibration(source: Source, similar: int) -> tuple[PairCalibration | None, OperatingPoints | None]:
@@ -431,45 +389,8 @@ def _segment_habit(source: Source) -> str:
     return asked or source.folder.segment_ids
 
 
-def _in_one_order(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """With both orders averaged, (a, b) and (b, a) are one question."""
-    return [(a, b) if a <= b else (b, a) for a, b in pairs]
-
-
 def sigmoid(logits: npt.NDArray[Any]) -> FloatArray:
     """Return 1 / (1 + exp(-logits)), without overflow."""
     small = np.exp(-np.abs(logits, dtype=np.float64))
     values: npt.NDArray[np.float32] = (np.where(logits >= 0, 1.0, small) / (1.0 + small)).astype(np.float32)
     return values
-
-
-def as_pairs(pairs: Any) -> tuple[list[tuple[str, str]], bool]:
-    """Return pairs as a checked list, and whether it was a single one; forms as in `PairScorer.predict`.
-
-    Raises:
-        InputError: not a pair, or a side missing or empty; names the row.
-    """
-    if isinstance(pairs, str):
-        return [_as_pair(pairs, "pair")], True
-    rows = as_list(pairs, "pairs")
-    if len(rows) == 2 and all(isinstance(side, str) for side in rows):
-        strings = isinstance(pairs, tuple) or not any(SEPARATOR in side for side in rows)
-        if strings:
-            return [_as_pair(tuple(rows), "pair")], True
-    return [_as_pair(pair, f"row {row}") for row, pair in enumerate(rows)], False
-
-
-def _as_pair(pair: Any, where: str) -> tuple[str, str]:
-    if isinstance(pair, str):
-        first, second = split_pair(pair, where)
-    elif isinstance(pair, (tuple, list, np.ndarray)) and len(pair) == 2:
-        first, second = pair
-    else:
-        size = f" of {len(pair)}" if isinstance(pair, (tuple, list, np.ndarray)) else ""
-        raise InputError(
-            found=f"{shorten(pair)}, a {type(pair).__name__}{size}",
-            expected='two texts (a, b), or one string "a[SEP]b"',
-            fix="Give both sides of the pair.",
-            where=where,
-        )
-    return check_text(first, f"{where}, first text"), check_text(second, f"{where}, second text")

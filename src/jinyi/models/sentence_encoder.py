@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from jinyi.arguments import whole_number
 from jinyi.batches import CHUNK, chunks
@@ -19,42 +18,25 @@ from jinyi.folder import Dense, Golden, write_folder
 from jinyi.models.common import (
     GOLDEN_TEXTS,
     FloatArray,
-    as_list,
     as_texts,
     check_golden,
     check_truncate,
     compute_once,
-    merge_windows,
-    normalise_rows,
     refuse_cut,
     refuse_none,
-    resolve_prompt,
     warn_cut,
 )
+from jinyi.models.cosines import cosine_matrix, cosines_by_row
 from jinyi.models.familiar import FamiliarEncode, as_asked, check_names, most_rows, renamed
 from jinyi.models.source import Opener, Source
+from jinyi.models.text_rows import VectorOptions, encoded, texts_or_ids, vector_work
 from jinyi.models.whitening import Whitening
 from jinyi.models.work import Pass, Work, run
 from jinyi.runtime import Engine, Head
-from jinyi.tokens import Encoded, TruncateMode, TruncationReport
+from jinyi.tokens import TruncationReport
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-
-_Inputs = list[str] | list[Sequence[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """The options of one call, checked."""
-
-    normalize: bool
-    truncate: str
-    prefix: str
-    max_length: int
-    width: int
-    most_rows: int | None
 
 
 class SentenceEncoder:
@@ -105,7 +87,8 @@ class SentenceEncoder:
                 (docs/large-models.md says what each of them is).
             threads: processor threads; None takes the cores really available.
             device: "cpu" or "cuda" (extra `train`).
-            pooling: "cls", "mean", "max" or "first_last", for folders that do not state it.
+            pooling: "cls", "mean", "max", "first_last", or "pooler" ([CLS] through the stored pooler as a linear layer,
+                as SimBERT and RoFormer-Sim make vectors), for folders that do not state it.
             opener: makes the engine in place of one in this process (see `jinyi.models.source.Opener`).
 
         Raises:
@@ -226,8 +209,16 @@ class SentenceEncoder:
         normalize = renamed(familiar, "normalize_embeddings", "normalize", normalize, True)
         show_progress = renamed(familiar, "show_progress_bar", "show_progress", show_progress, None)
         checked, single = as_texts(texts)
-        call = self._call(
-            normalize, truncate, prompt, prompt_name, max_length, truncate_dim, most_rows(familiar)
+        call = VectorOptions.of(
+            self._source,
+            self.dimension,
+            normalize=normalize,
+            truncate=truncate,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            max_length=max_length,
+            truncate_dim=truncate_dim,
+            most_rows=most_rows(familiar),
         )
         vectors, report = self._encode(checked, call, show_progress)
         warn_cut(report, truncate, call.max_length)
@@ -262,10 +253,19 @@ class SentenceEncoder:
         Raises:
             InputError: as `encode`.
         """
-        checked = _texts_or_ids(texts)
+        checked = texts_or_ids(texts)
         refuse_none(checked, "texts")
-        call = self._call(normalize, truncate, prompt, prompt_name, max_length, truncate_dim)
-        work = self._work(checked, call)
+        call = VectorOptions.of(
+            self._source,
+            self.dimension,
+            normalize=normalize,
+            truncate=truncate,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            max_length=max_length,
+            truncate_dim=truncate_dim,
+        )
+        work = vector_work(self._source, self._engine, checked, call)
         refuse_cut(work.report, truncate, call.max_length)
         return work
 
@@ -292,15 +292,17 @@ class SentenceEncoder:
             InputError: as `encode`.
         """
         check_truncate(truncate, windows=False)
-        checked = _texts_or_ids(texts)
+        checked = texts_or_ids(texts)
         refuse_none(checked, "texts")
-        call = self._call(False, truncate, prompt, prompt_name, None)
+        call = VectorOptions.of(
+            self._source, self.dimension, truncate=truncate, prompt=prompt, prompt_name=prompt_name
+        )
         if self._token_engine is None:
             self._token_engine = self._source.engine(Head("tokens"))
-        encoded = self._encoded(checked, call)
-        refuse_cut(encoded.report, truncate, call.max_length)
-        rows = Pass(self._token_engine, encoded, self._source.tokenizer.pad_id)
-        return Work((rows,), lambda outputs: outputs[0], encoded.report)
+        rows = encoded(self._source, checked, call)
+        refuse_cut(rows.report, truncate, call.max_length)
+        whole = Pass(self._token_engine, rows, self._source.tokenizer.pad_id)
+        return Work((whole,), lambda outputs: outputs[0], rows.report)
 
     def encode_stream(
         self,
@@ -338,7 +340,15 @@ class SentenceEncoder:
                 where="texts",
             )
         chunk = whole_number(chunk, "chunk", fix="Leave it out.")
-        call = self._call(normalize, truncate, prompt, prompt_name, max_length)
+        call = VectorOptions.of(
+            self._source,
+            self.dimension,
+            normalize=normalize,
+            truncate=truncate,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            max_length=max_length,
+        )
         seen, reports = 0, []
         for block in chunks(texts, chunk):
             checked, _ = as_texts(block, seen)
@@ -358,9 +368,7 @@ class SentenceEncoder:
             a: texts, or vectors [n, d] from `encode`.
             b: texts, or vectors.
         """
-        first, second = self._vectors_of_both(a, b)
-        result: FloatArray = np.matmul(first, second.T)
-        return result
+        return cosine_matrix(a, b, self.encode)
 
     def similarity_pairwise(self, a: Any, b: Any) -> FloatArray:
         """Return the cosine of each a with the b in the same place, float32 [n].
@@ -372,15 +380,7 @@ class SentenceEncoder:
         Raises:
             InputError: a and b differ in length.
         """
-        first, second = self._vectors_of_both(a, b)
-        if len(first) != len(second):
-            raise InputError(
-                found=f"{len(first)} and {len(second)} rows",
-                expected="as many a as b",
-                fix="For all against all use similarity(a, b).",
-            )
-        result: FloatArray = np.einsum("nd,nd->n", first, second)
-        return result
+        return cosines_by_row(a, b, self.encode)
 
     def fit_whitening(self, texts: Iterable[str], dimension: int | None = None) -> SentenceEncoder:
         """Return an encoder whose vectors are whitened (Su et al. 2021; see `Whitening`).
@@ -421,7 +421,7 @@ class SentenceEncoder:
             prompts=folder.prompts,
             default_prompt_name=folder.default_prompt_name,
             max_length=folder.max_length,
-            dtype="float16" if folder.dtype == "F16" else "float32",
+            dtype=folder.stored_type,
             licence=folder.record.get("licence"),
             training=folder.record.get("training"),
             golden=golden_vectors,
@@ -434,68 +434,16 @@ class SentenceEncoder:
 
     def _golden_vectors(self, golden: Golden) -> FloatArray:
         texts = [str(text) for text in golden.inputs]
-        call = self._call(self._source.folder.normalize, "warn", "", None, None)
+        call = VectorOptions.of(
+            self._source, self.dimension, normalize=self._source.folder.normalize, prompt=""
+        )
         return self._encode(texts, call, False)[0]
 
-    def _call(
-        self,
-        normalize: bool,
-        truncate: str,
-        prompt: str | None,
-        prompt_name: str | None,
-        max_length: int | None,
-        truncate_dim: int | None = None,
-        most_rows: int | None = None,
-    ) -> _Call:
-        """Check the options of one call."""
-        check_truncate(truncate)
-        folder, tokenizer = self._source.folder, self._source.tokenizer
-        limit = self.max_length
-        if max_length is not None:
-            longest = folder.config.max_position_embeddings
-            fix = "Choose a length the model has positions for."
-            limit = whole_number(max_length, "max_length", least=3, most=longest, unit="tokens", fix=fix)
-        if prompt is None and prompt_name is None:
-            prompt_name = folder.default_prompt_name
-        prefix = resolve_prompt(folder.prompts, prompt, prompt_name) or ""
-        size = len(tokenizer.ids_of_word(prefix)) if prefix else 0
-        if prefix and size > limit - 3:
-            raise InputError(
-                found=f"{size} tokens, with [CLS] and [SEP] {size + 2}, in {shorten(prefix)}",
-                expected=f"at most {limit - 3}: of the {limit} tokens read, one at least is for the text",
-                fix="Shorten the prompt" + (" or raise max_length." if max_length is not None else "."),
-                where="prompt",
-            )
-        width = self.dimension
-        if truncate_dim is not None:
-            fix = "Leave it out for whole vectors."
-            width = whole_number(truncate_dim, "truncate_dim", most=width, fix=fix)
-        return _Call(normalize, truncate, prefix, limit, width, most_rows)
-
-    def _work(self, texts: _Inputs, call: _Call) -> Work:
-        """Return rows of texts, whose outputs become their vectors."""
-        encoded = self._encoded(texts, call)
-
-        def finish(outputs: list[FloatArray]) -> FloatArray:
-            vectors = merge_windows(outputs[0], encoded, len(texts))[:, : call.width]
-            return normalise_rows(vectors) if call.normalize else vectors
-
-        rows = Pass(self._engine, encoded, self._source.tokenizer.pad_id)
-        return Work((rows,), finish, encoded.report)
-
-    def _encoded(self, texts: _Inputs, call: _Call) -> Encoded:
-        mode: TruncateMode = "window" if call.truncate == "window" else "report"
-        tokenizer, limit = self._source.tokenizer, call.max_length
-        if texts and not isinstance(texts[0], str):
-            return tokenizer.encode_ids(texts, max_length=limit, truncate=mode, prefix=call.prefix)
-        given = [f"{call.prefix}{text}" for text in texts] if call.prefix else cast("list[str]", texts)
-        return tokenizer.encode(given, max_length=limit, truncate=mode)
-
     def _encode(
-        self, texts: list[str], call: _Call, show_progress: bool | None, start_row: int = 0
+        self, texts: list[str], call: VectorOptions, show_progress: bool | None, start_row: int = 0
     ) -> tuple[FloatArray, TruncationReport]:
         def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            work = self._work(part, call)
+            work = vector_work(self._source, self._engine, part, call)
             return run(work, call.most_rows), work.report
 
         return compute_once(
@@ -508,50 +456,6 @@ class SentenceEncoder:
             show_progress=show_progress,
             start_row=start_row,
         )
-
-    def _vectors_of_both(self, a: Any, b: Any) -> tuple[FloatArray, FloatArray]:
-        first, second = self._unit_vectors(a, "a"), self._unit_vectors(b, "b")
-        if first.shape[1] != second.shape[1]:
-            raise InputError(
-                found=f"vectors of {first.shape[1]} and of {second.shape[1]} numbers",
-                expected="vectors of one model",
-                fix="Encode both with this encoder.",
-                where="a and b",
-            )
-        return first, second
-
-    def _unit_vectors(self, values: Any, name: str) -> FloatArray:
-        if isinstance(values, str):
-            return self.encode([values])
-        if not isinstance(values, np.ndarray) or values.dtype.kind in "UO":
-            values = as_list(values, "texts or vectors")
-            if not values or any(isinstance(value, str) for value in values):
-                return self.encode(values)
-        try:
-            vectors: npt.NDArray[np.float32] = np.array(values, np.float32, ndmin=2)
-        except (TypeError, ValueError):
-            raise InputError(
-                found=f"rows such as {shorten(values[0])}",
-                expected="texts, or vectors [n, d]",
-                fix="Pass what encode returned.",
-                where=name,
-            ) from None
-        if vectors.ndim != 2 or vectors.shape[1] == 0:
-            raise InputError(
-                found=f"an array of shape {vectors.shape}",
-                expected="texts, or vectors [n, d]",
-                fix="Pass what encode returned.",
-                where=name,
-            )
-        return normalise_rows(vectors)
-
-
-def _texts_or_ids(inputs: Any) -> _Inputs:
-    """Return texts, or rows of token ids, as a checked list; the tokenizer checks ids."""
-    rows = inputs if isinstance(inputs, str) else as_list(inputs, "texts")
-    if rows and isinstance(rows[0], (list, tuple, np.ndarray)):
-        return list(rows)
-    return as_texts(rows)[0]
 
 
 def golden_vectors(path: Path) -> Golden:

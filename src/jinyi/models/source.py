@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from jinyi.batches import Batch
 from jinyi.errors import FolderError, InputError, ModelNotFoundError
 from jinyi.folder import ModelFolder, read_folder
-from jinyi.registry import default_model, facts_of, find_model
+from jinyi.registry import default_model, locate
 from jinyi.runtime import Engine, Head, Output, open_engine
 from jinyi.tokens import Tokenizer
 
@@ -45,6 +44,8 @@ class Source:
     """How pairs are marked in place of the folder's own habit; None: as the folder says."""
     name: str | None = None
     """The name it was found by, for a pickle; None where it was given by its path."""
+    pooling: str | None = None
+    """The pooling asked for, for a pickle; None: as the folder or the registry says."""
     opener: Opener | None = None
     """Makes engines in place of those of this process; a pickle leaves it out."""
 
@@ -69,18 +70,14 @@ class Source:
             ModelNotFoundError: no such model on this disk.
             FolderError: the folder is damaged, incomplete or for another task.
         """
-        given = default_model(task) if model is None else model
-        found = find_model(given)
-        by_path = found == Path(os.path.expanduser(given))
-        # Absolute: the working directory may be another one when weights or a pickle are read.
-        path = Path(os.path.abspath(found))
-        facts = None if by_path else facts_of(os.fspath(given))
-        folder = read_folder(path, task=as_task, pooling=pooling, similar_label=similar_label, facts=facts)
+        found = locate(default_model(task) if model is None else model)
+        folder = read_folder(
+            found.path, task=as_task, pooling=pooling, similar_label=similar_label, facts=found.facts
+        )
         tokenizer = Tokenizer.from_folder(
             folder.tokenizer_file.parent, max_length=folder.config.max_position_embeddings
         )
-        name = None if by_path else os.fspath(given)
-        return cls(folder, tokenizer, precision, threads, device, segment_ids, name, opener)
+        return cls(folder, tokenizer, precision, threads, device, segment_ids, found.name, pooling, opener)
 
     def engine(self, head: Head) -> Engine:
         """Build an engine with this head.
@@ -135,7 +132,7 @@ class Source:
         folder = self.folder
         options = {
             "as_task": folder.task,
-            "pooling": folder.pooling,
+            "pooling": self.pooling,
             "similar_label": folder.similar_label,
             "precision": self.precision,
             "threads": self.threads,
@@ -193,9 +190,9 @@ class FolderEngine:
         self.precision = self._opened().precision
         _engines.add(self)
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Output]]:
+    def run(self, batches: Iterable[Batch], *, shared: bool = False) -> Iterator[tuple[Batch, Output]]:
         """Yield each batch with its output; see `jinyi.runtime.Engine.run`."""
-        return self._opened().run(batches)
+        return self._opened().run(batches, shared=shared)
 
     def info(self) -> dict[str, Any]:
         """Return what runs where and why; see `jinyi.runtime.Engine.info`."""

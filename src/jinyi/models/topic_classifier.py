@@ -11,9 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jinyi.arguments import whole_number
-from jinyi.batches import deduplicate
-from jinyi.errors import InputError, shorten
 from jinyi.models.common import (
     FloatArray,
     as_list,
@@ -24,22 +21,19 @@ from jinyi.models.common import (
     refuse_none,
     warn_cut,
 )
-from jinyi.models.heads import DECIDERS, LinearHead, ReferenceHead
-from jinyi.models.joint_head import FEATURES, JointHead
+from jinyi.models.estimator import TextEstimator
 from jinyi.models.labels import Labels, class_numbers
-from jinyi.models.ngrams import SparseRows, stack
 from jinyi.models.source import Opener, Source
 from jinyi.models.temperature import TopicCalibration
-from jinyi.models.topic_folder import TopicHead, write_topic
+from jinyi.models.topic_fit import HeadSettings, fit_head
+from jinyi.models.topic_folder import write_topic
 from jinyi.models.topic_model import TopicModel
 from jinyi.models.tuned import FineTuning, OwnFolder, fine_tune, words_for
 from jinyi.models.work import Work, run
 from jinyi.tokens import TruncateMode, TruncationReport
 
-METHODS = ("linear", "reference", "prompt")
 
-
-class TopicClassifier:
+class TopicClassifier(TextEstimator):
     """Assigns a topic to each text.
 
     Without training, each label's word is put into a prompt in front of the text and the language model says how
@@ -78,7 +72,6 @@ class TopicClassifier:
     _topics: TopicModel
     _opener: Opener | None = None
     _tuned: OwnFolder | None = None
-    _estimator_type = "classifier"
 
     def __init__(
         self,
@@ -211,17 +204,6 @@ class TopicClassifier:
         result: FloatArray = np.log(np.maximum(self._tempered(proba), np.finfo(np.float32).tiny))
         return result
 
-    def score(self, X: Iterable[str], y: Iterable[Any]) -> float:
-        """Return the accuracy on labelled texts."""
-        labels, predicted = as_list(y, "labels"), self.predict(as_list(X, "texts"))
-        if not labels or len(labels) != len(predicted):
-            raise InputError(
-                found=f"{len(predicted)} texts and {len(labels)} labels",
-                expected="one label for each text, one text at least",
-                fix="Check that both come from the same rows.",
-            )
-        return float(np.mean(predicted == np.asarray(labels)))
-
     def fit(
         self,
         X: Iterable[str],
@@ -260,7 +242,7 @@ class TopicClassifier:
         """
         if method is not None:
             self.method = method
-        self._check_method()
+        self._settings()
         settings = FineTuning.of(
             self.method, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, seed=seed
         )
@@ -281,33 +263,8 @@ class TopicClassifier:
             self._tuned = tuned
             self._open()
             return self
-        linear = self.method == "linear"
-        features = self.features if linear else "vectors"
-        parts: list[SparseRows] = []
-
-        def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-            vectors, counts = topics.inputs(part, "report", features)
-            parts.append(counts)
-            return run(vectors), vectors.report
-
-        width = source.folder.vector_size if features != "ngrams" else 0
-        vectors, report = self._compute(texts, width, compute, "warn", None)
+        head, report = fit_head(topics, texts, targets, len(classes), self._settings())
         warn_cut(report, "warn", source.folder.max_length)
-        head: TopicHead
-        if linear and features == "vectors":
-            head = LinearHead.fit(vectors, targets, len(classes), self.C)
-        elif linear:
-            counts = stack(parts).take(deduplicate(texts)[1])
-            head = JointHead.fit(vectors, counts, targets, len(classes), self.C)
-        else:
-            head = ReferenceHead.fit(
-                vectors,
-                targets,
-                len(classes),
-                decider=self.decider,
-                neighbors=self.neighbors,
-                whitening=self.whitening,
-            )
         topics.learnt(head, classes, method=self.method, features=self.features)
         self.classes_ = classes
         return self
@@ -376,33 +333,6 @@ class TopicClassifier:
         """Return what runs where: device, precision, threads, streams and why."""
         return self._open().info()
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {name: getattr(self, name) for name in _PARAMETERS}
-
-    def set_params(self, **params: Any) -> TopicClassifier:
-        """Set constructor arguments; the model is opened anew when it is next needed."""
-        for name, value in params.items():
-            if name not in _PARAMETERS:
-                raise InputError(
-                    found=f"parameter {name}",
-                    expected=f"one of {', '.join(_PARAMETERS)}",
-                    fix="Correct the name.",
-                )
-            setattr(self, name, value)
-        self._forget()
-        return self
-
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type="classifier",
-            target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags(),
-            input_tags=InputTags(string=True, two_d_array=False),
-        )
-
     def __getstate__(self) -> dict[str, Any]:
         # A temporary folder has another path when it is read, and an opener is not there.
         left = ("_opener",) if self._tuned is None else ("_opener", "_topics")
@@ -415,7 +345,7 @@ class TopicClassifier:
     def _open(self) -> TopicModel:
         if hasattr(self, "_topics"):
             return self._topics
-        self._check_method()
+        self._settings()
         # What was trained has labels and prompt of its own.
         model, labels, prompt = self.model, self.labels, self.prompt
         if self._tuned is not None:
@@ -442,24 +372,9 @@ class TopicClassifier:
         calibration = self.calibration
         return proba if calibration is None else calibration.apply(proba)
 
-    def _check_method(self) -> None:
-        for name, value, known in (
-            ("method", self.method, METHODS),
-            ("features", self.features, FEATURES),
-            ("decider", self.decider, DECIDERS),
-        ):
-            if value not in known:
-                raise InputError(
-                    found=shorten(value),
-                    expected=" or ".join(map(repr, known)),
-                    fix="Choose one of them.",
-                    where=name,
-                )
-        if isinstance(self.C, bool) or not isinstance(self.C, (int, float, np.number)) or not self.C > 0:
-            raise InputError(
-                found=shorten(self.C), expected="a number above 0", fix="Leave it out.", where="C"
-            )
-        whole_number(self.neighbors, "neighbors", fix="Leave it out.")
+    def _settings(self) -> HeadSettings:
+        """Check how `fit` learns."""
+        return HeadSettings(self.method, self.features, self.decider, self.neighbors, self.whitening, self.C)
 
     def _proba(
         self, X: str | Iterable[str], truncate: str, show_progress: bool | None
@@ -470,7 +385,15 @@ class TopicClassifier:
             work = self._topics.work(part, mode)
             return run(work), work.report
 
-        proba, report = self._compute(texts, len(self.classes_), compute, truncate, show_progress)
+        proba, report = compute_once(
+            texts,
+            (len(self.classes_),),
+            compute,
+            truncate=truncate,
+            max_length=self._topics.source.folder.max_length,
+            label="texts",
+            show_progress=show_progress,
+        )
         return proba, report, single
 
     def _checked(self, X: str | Iterable[str], truncate: str) -> tuple[list[str], bool, TruncateMode]:
@@ -479,33 +402,3 @@ class TopicClassifier:
         texts, single = as_texts(X)
         topics.known_classes()
         return texts, single, "window" if truncate == "window" else "report"
-
-    def _compute(
-        self, texts: list[str], width: int, compute: Any, truncate: str, show_progress: bool | None
-    ) -> tuple[FloatArray, TruncationReport]:
-        return compute_once(
-            texts,
-            (width,),
-            compute,
-            truncate=truncate,
-            max_length=self._topics.source.folder.max_length,
-            label="texts",
-            show_progress=show_progress,
-        )
-
-
-_PARAMETERS = (
-    "model",
-    "labels",
-    "prompt",
-    "method",
-    "features",
-    "decider",
-    "neighbors",
-    "whitening",
-    "C",
-    "calibrate",
-    "precision",
-    "threads",
-    "device",
-)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from pathlib import Path
 from typing import Any
-from weakref import finalize
 
 from jinyi.arguments import whole_number
 from jinyi.errors import InputError, MissingExtraError, shorten
@@ -18,6 +14,7 @@ from jinyi.models.labels import label_words
 from jinyi.models.source import Source
 from jinyi.models.topic_folder import write_topic
 from jinyi.models.zero_shot import word_ids
+from jinyi.scratch import Scratch
 from jinyi.tokens import TruncationReport
 
 _TRAINING = ("torch", "accelerate", "yaml", "psutil")
@@ -83,9 +80,8 @@ class OwnFolder:
     """
 
     def __init__(self) -> None:
-        root = tempfile.mkdtemp(prefix="jinyi-")
-        self.path = Path(root) / "model"
-        finalize(self, _remove, root, os.getpid())
+        self._scratch = Scratch()
+        self.path = self._scratch.path / "model"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OwnFolder:
         return self
@@ -101,11 +97,6 @@ def _unpack(files: Mapping[str, bytes]) -> OwnFolder:
         (own.path / name).parent.mkdir(parents=True, exist_ok=True)
         (own.path / name).write_bytes(data)
     return own
-
-
-def _remove(root: str, process: int) -> None:
-    if process == os.getpid():  # a forked child does not own it
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def words_for(

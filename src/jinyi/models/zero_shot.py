@@ -159,10 +159,12 @@ def label_work(
         by_length.setdefault(len(column), []).append(place)
     passes: list[Pass] = []
     at: list[npt.NDArray[np.int64]] = []  # for each pass, the columns [words, length] of its words
-    for length, chosen in sorted(by_length.items()):
-        encoded = source.tokenizer.encode_prompt(
-            texts, prompt, n_masks=length, max_length=source.folder.max_length, truncate=mode
-        )
+    lengths = sorted(by_length)
+    rows = source.tokenizer.encode_prompts(
+        texts, prompt, lengths, max_length=source.folder.max_length, truncate=mode
+    )
+    for length, encoded in zip(lengths, rows, strict=True):
+        chosen = by_length[length]
         places, words = np.asarray([columns[place] for place in chosen], np.int64), None
         if open_words:
             words = np.unique(places)

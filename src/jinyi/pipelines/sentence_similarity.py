@@ -42,7 +42,7 @@ class SentenceSimilarityPipeline(Pipeline[SentenceSimilarityOptions]):
 
     Args:
         model: None for the shipped pair model, a name (`jinyi models list`) or a folder.
-        pooling: for vectors: "cls", "mean", "max" or "first_last", where the folder does not state it.
+        pooling: for vectors: "cls", "mean", "max", "first_last" or "pooler", where the folder does not state it.
         similar_label: for pair models: index or name of the output that means similar, where labels do not tell.
         segment_ids: for pair models: "pair" or "zeros"; None does what the folder or the registry says.
         precision: "float32", "bfloat16", "int8", "int8-weights", "int8-dynamic", or "auto" for float32.

@@ -64,10 +64,15 @@ class Engine(Protocol):
 
     precision: str
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Output]]:
+    def run(self, batches: Iterable[Batch], *, shared: bool = False) -> Iterator[tuple[Batch, Output]]:
         """Yield each batch with its output, in the order they are done; see `Head` for the shapes.
 
         Batches are drawn from the iterable only as fast as they are computed.
+
+        Args:
+            batches: what to compute.
+            shared: other calls run at the same time. A few short rows are then computed on one core, where each
+                alone would spread over all of them: slower for the one, half as much again for all.
 
         Raises:
             InputError: a row is longer than the model's positions or holds ids outside the vocabulary.

@@ -7,10 +7,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ from jinyi.runtime.openvino_api import load_openvino
 # Up to this many tokens a call is one person's question: all cores work on each batch in turn. Above it each
 # core takes batches of its own, which wastes less on hand-over and lets a busy core fall behind alone.
 SMALL_WORK = 2048
+_Purpose = Literal["alone", "shared", "bulk"]
+"""What a graph is compiled for: a few tokens on all cores, a few beside other calls, many."""
 # Weights in the layers from which on one batch keeps all cores busy: one compiled graph does for both.
 LARGE_MODEL = 40_000_000
 _WARM_WIDTHS = 64
@@ -54,11 +57,10 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
 
 @dataclass(frozen=True, eq=False)
 class _Compiled:
-    """A compiled graph with its idle requests; `streams` batches run at a time."""
+    """A compiled graph with its idle requests; a call has `depth` batches with it at a time."""
 
     model: Any
-    streams: int
-    threads: int
+    depth: int
     idle: deque[Any]
 
     def request(self) -> Any:
@@ -73,8 +75,8 @@ class OpenVinoEngine:
     """Runs the graph of `jinyi.runtime.graph`; see `jinyi.runtime.open_engine` for the arguments.
 
     The graph is compiled on first use (tiny model: 0.3 s), once for few tokens and, if it comes to that, once
-    more for bulk work. `weights` is kept for that: a memory-mapped file costs nothing, while arrays in memory
-    stay there. One engine may be used from several threads.
+    more for bulk work and, in the background, for calls beside others. `weights` is kept for that: a memory-mapped
+    file costs nothing, while arrays in memory stay there. One engine may be used from several threads.
     """
 
     def __init__(
@@ -109,10 +111,11 @@ class OpenVinoEngine:
         if rounded:
             layers = len({config.weights_of(layer) for layer in range(config.num_hidden_layers)})
             self._why_precision += f"; {_rounded(self._model)} of {6 * layers} matrices in 8 bits"
-        self._compiled: dict[int, _Compiled] = {}
+        self._compiled: dict[_Purpose, _Compiled] = {}
+        self._compiling: Future[_Compiled] | None = None
         self._lock = threading.Lock()
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Output]]:
+    def run(self, batches: Iterable[Batch], *, shared: bool = False) -> Iterator[tuple[Batch, Output]]:
         """Yield each batch with its output; see `jinyi.runtime.Engine.run`."""
         source = iter(batches)
         begin: list[Batch] = []
@@ -123,7 +126,8 @@ class OpenVinoEngine:
         if not begin:
             return
         bulk = tokens > SMALL_WORK and len(begin) + (1 if self._large else 0) > 1
-        yield from self._feed(self._graph(self._streams(bulk=bulk)), chain(begin, source))
+        compiled = self._shared() if shared and not bulk else self._graph("bulk" if bulk else "alone")
+        yield from self._feed(compiled, chain(begin, source))
 
     def info(self) -> dict[str, Any]:
         """Return what runs where and why; see `jinyi.runtime.Engine.info`."""
@@ -136,7 +140,7 @@ class OpenVinoEngine:
             "why_precision": self._why_precision,
             "threads": self.threads,
             "why_threads": self._why_threads,
-            "streams": self._streams(bulk=True),
+            "streams": self._streams,
         }
 
     def _choose_precision(self, asked: str, ranges: Any) -> tuple[str, str]:
@@ -161,13 +165,26 @@ class OpenVinoEngine:
         note = "; without VNNI it is no faster than float32" if slow else ""
         return asked, f"as asked{note}"
 
-    def _streams(self, *, bulk: bool) -> int:
-        return self.threads if bulk and not self._large else 1
+    @property
+    def _streams(self) -> int:
+        """Batches that are computed at a time where there are many."""
+        return 1 if self._large else self.threads
 
-    def _graph(self, streams: int) -> _Compiled:
-        """Return the graph compiled for that many streams."""
+    def _shared(self) -> _Compiled:
+        """Return the graph for a call beside others; while it is compiled, the one for a call alone."""
+        if self._compiling is None:
+            self._compiling = ThreadPoolExecutor(1, "compile").submit(self._graph, "shared")
+        return self._compiling.result() if self._compiling.done() else self._graph("alone")
+
+    def _graph(self, purpose: _Purpose) -> _Compiled:
+        """Return the graph compiled for a purpose."""
+        if self._streams == 1:
+            purpose = "alone"
+        if (compiled := self._compiled.get(purpose)) is not None:
+            return compiled
         with self._lock:
-            if streams not in self._compiled:
+            if purpose not in self._compiled:
+                streams = 1 if purpose == "alone" else self._streams
                 options = {
                     "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bfloat16" else "f32",
                     # Beside 8-bit weights OpenVINO rounds activations too unless told not to.
@@ -179,11 +196,12 @@ class OpenVinoEngine:
                 }
                 graph, self._model = self._model or self._build(), None
                 model = self._core.compile_model(graph, "CPU", options)
-                compiled = _Compiled(model, streams, self.threads, deque())
+                # Every stream is kept busy, and one batch ready for each; beside others a call has one stream.
+                compiled = _Compiled(model, 2 * streams if purpose == "bulk" and streams > 1 else 1, deque())
                 if streams == 1 and not self._large:
                     self._warm_up(compiled)
-                self._compiled[streams] = compiled
-            return self._compiled[streams]
+                self._compiled[purpose] = compiled
+            return self._compiled[purpose]
 
     def _warm_up(self, compiled: _Compiled) -> None:
         """Create the kernels of one short row (each unseen shape costs milliseconds once)."""
@@ -198,12 +216,11 @@ class OpenVinoEngine:
         compiled.idle.append(request)
 
     def _feed(self, compiled: _Compiled, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Output]]:
-        """Keep every stream busy and one batch ready for each, drawing no more than that from the source."""
-        depth = 1 if compiled.streams == 1 else 2 * compiled.streams
+        """Compute batches, drawing no more from the source than are computed at a time."""
         running: deque[tuple[Batch, list[npt.NDArray[np.int32]], Any]] = deque()
         try:
             for batch in batches:
-                if len(running) == depth:
+                if len(running) == compiled.depth:
                     yield self._finish(compiled, running)
                 inputs = self._inputs(batch)
                 request = compiled.request()

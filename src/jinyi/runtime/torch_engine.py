@@ -83,7 +83,7 @@ class TorchEngine:
         if head.label_ids is not None:
             self._labels = torch.from_numpy(np.asarray(head.label_ids, np.int64)).to(self._device)
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Output]]:
+    def run(self, batches: Iterable[Batch], *, shared: bool = False) -> Iterator[tuple[Batch, Output]]:
         """Yield each batch with its output; see `jinyi.runtime.Engine.run`."""
         for batch in batches:
             check_batch(self._config, batch, masks=self._mlm is not None)

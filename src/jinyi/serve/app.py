@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -13,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jinyi import __version__
 from jinyi.errors import JinyiError
@@ -21,13 +21,11 @@ from jinyi.serve.door import Door
 from jinyi.serve.health import Health
 from jinyi.serve.logs import AccessLog, LogWriter
 from jinyi.serve.metrics import Metrics
-from jinyi.serve.models import ServedModels
+from jinyi.serve.opening import Opening
 from jinyi.serve.problems import Problem, problem_of
 from jinyi.serve.protocols import routers
 from jinyi.serve.protocols.shortcut import Shortcut
-from jinyi.serve.queue import QueueLimits, RowQueue
 from jinyi.serve.settings import Settings
-from jinyi.serve.warmup import warm_up
 
 _DESCRIPTION = (
     "Chinese sentence vectors, similarity and topics. The routes of TEI, of OpenAI's and Cohere's APIs, and "
@@ -42,6 +40,7 @@ def create_app(
     *,
     log: LogWriter | None = None,
     on_failed: Callable[[BaseException], None] | None = None,
+    opening: Opening | None = None,
 ) -> FastAPI:
     """Build the app; its models are opened when it starts.
 
@@ -50,6 +49,7 @@ def create_app(
         log: where a line for each request goes; None writes none.
         on_failed: called in place of raising where the models cannot be opened. With it the app answers from its
             first moment (`/livez` 200, `/readyz` 503), without it only once the models are there.
+        opening: of the models, where it has begun already.
 
     Returns:
         an app with `app.state.settings`, `queue`, `models` (once opened), `health` and `metrics`.
@@ -64,15 +64,11 @@ def create_app(
         elif event == "lost":
             state.worker_lost()
 
-    limits = QueueLimits(
-        batch_tokens=settings.max_batch_tokens,
-        max_wait_s=settings.max_wait_s,
-        hang_s=settings.hang_s,
-        cache_bytes=int(settings.cache_mb * 1e6),
-    )
-    queue = RowQueue(limits, on_event=observe)
+    opening = opening or Opening(settings)
+    queue = opening.queue
+    queue.on_event = observe
     metrics.watch(queue.snapshot, lambda: state.phase == "ready")
-    app = FastAPI(
+    app = _App(
         title="jinyi",
         version=__version__,
         description=_DESCRIPTION,
@@ -82,6 +78,7 @@ def create_app(
         lifespan=_lifespan(on_failed),
     )
     app.state.settings, app.state.queue, app.state.health, app.state.metrics = settings, queue, state, metrics
+    app.state.opening = opening
     public = (health.router, _operation, docs.router, page.router)
     protected = (*routers(), page.facts)
     for router in (*protected, *public):
@@ -108,7 +105,40 @@ def create_app(
             allow_headers=["authorization", "content-type", "x-request-id"],
             expose_headers=["retry-after", "x-request-id", "x-truncated-inputs", "x-compute-tokens"],
         )
+    app.add_middleware(_Entrance, app_of=app)
     return app
+
+
+class _App(FastAPI):
+    """FastAPI, whose own outermost layers no POST passes.
+
+    They would take a tenth of a short request's time, and have nothing to do where the door answers for every error.
+    """
+
+    entrance: ASGIApp | None = None
+    """What stands behind these layers; None until they are built, with the app's first call."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.entrance is None or scope["type"] != "http" or scope["method"] != "POST":
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.entrance(scope, receive, send)
+
+
+class _Entrance:
+    """Tells the app what comes next; stands outermost.
+
+    Args:
+        app: what comes next.
+        app_of: the app to tell.
+    """
+
+    def __init__(self, app: ASGIApp, *, app_of: _App) -> None:
+        self._next = app_of.entrance = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._next(scope, receive, send)
 
 
 def _paths(routed: tuple[APIRouter, ...], method: str) -> set[str]:
@@ -136,7 +166,9 @@ def _lifespan(
             app.state.health.phase = "draining"
             opening.cancel()
             await asyncio.wait([opening])
-            await app.state.queue.close(drain_s=app.state.settings.drain_s)
+            # Until then the queue has their golden sentences alone, for which nobody waits.
+            opened = hasattr(app.state, "models")
+            await app.state.queue.close(drain_s=app.state.settings.drain_s if opened else 0.0)
 
     return lifespan
 
@@ -151,23 +183,11 @@ def _report(on_failed: Callable[[BaseException], None]) -> Callable[[asyncio.Tas
 
 
 async def _open(app: FastAPI) -> None:
-    """Start the worker, open the models through it, and make them ready for the largest batches."""
-    start = time.perf_counter()
-    state, settings = app.state, app.state.settings
-    await state.queue.start()
-    state.models = await asyncio.to_thread(ServedModels.open, settings, state.queue)
-    opened = time.perf_counter()
-    await warm_up(state.models, state.queue, settings.max_batch_tokens)
+    """Wait for the models, and let requests in."""
+    state = app.state
+    state.models = await state.opening.models()
     state.health.open(state.models, state.queue)
-    ready = time.perf_counter()
-    _log.info(
-        "ready",
-        extra={
-            "models": state.models.names,
-            "open_s": round(opened - start, 3),
-            "warm_up_s": round(ready - opened, 3),
-        },
-    )
+    _log.info("ready", extra={"models": state.models.names, "open_s": round(state.opening.seconds, 3)})
     # The description is made once, and not while the first who asks for it holds up the loop.
     await asyncio.to_thread(app.openapi)
 
@@ -192,6 +212,7 @@ def _problem(error: Exception) -> Problem:
     return Problem(error.status_code, "Validation", text, headers=error.headers)
 
 
+@_operation.head("/metrics", include_in_schema=False)
 @_operation.get("/metrics", response_class=Response, summary="Prometheus")
 async def metrics(request: Request) -> Response:
     """Return the server's metrics in Prometheus' text format."""

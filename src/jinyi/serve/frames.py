@@ -24,6 +24,8 @@ _LETTERS = {dtype: letter for letter, dtype in _TYPES.items()}
 _ALIGN = 8
 PREFIX = 4
 """Bytes of the length in front of a frame."""
+BULK = "bulk"
+"""The worker's lane of long requests, by which slabs are named; all others are for short ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,8 @@
 """Whether the server lives, and whether it can compute: two questions, as orchestrators ask them.
 
-`/livez` answers as long as the loop turns. `/readyz` (and TEI's `/health` and `/ping`) has every engine compute a short
-text, through the queue and the worker, within a time limit: a worker that hangs turns it red although every process
-is there. One such check serves all who ask within a second.
+`/livez` answers 200 as long as the loop turns, unless only a new process can help. `/readyz` (and TEI's `/health` and
+`/ping`) has every engine compute a short text, through the queue and the worker, within a time limit: a worker that
+hangs turns it red although every process is there. One such check serves all who ask within a second.
 """
 
 from __future__ import annotations
@@ -123,14 +123,24 @@ router = APIRouter(tags=["operation"])
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     503: {"description": "starting, draining, or the models do not compute"}
 }
+_DEFECT: dict[int | str, dict[str, Any]] = {
+    503: {"description": "nothing computes any more, and only a new process can help"}
+}
 
 
-@router.get("/livez", response_class=Response, summary="The process lives")
-async def livez() -> Response:
-    """Answer 200 as long as requests are answered at all; nothing is computed."""
+@router.head("/livez", include_in_schema=False)
+@router.get("/livez", response_class=Response, responses=_DEFECT, summary="The process lives")
+async def livez(request: Request) -> Response:
+    """Answer 200 as long as requests are answered at all and the models may compute again; nothing is computed."""
+    defect = request.app.state.queue.defect
+    if defect:
+        raise NotReady(defect)
     return Response()
 
 
+@router.head("/readyz", include_in_schema=False)
+@router.head("/health", include_in_schema=False)
+@router.head("/ping", include_in_schema=False)
 @router.get("/readyz", response_class=Response, responses=_ANSWERS, summary="The models compute")
 @router.get("/health", response_class=Response, responses=_ANSWERS, summary="The models compute (TEI)")
 @router.get("/ping", response_class=Response, responses=_ANSWERS, summary="The models compute (SageMaker)")

@@ -21,9 +21,12 @@ from jinyi.models.work import pick
 from jinyi.runtime import Engine, Output
 from jinyi.runtime.checks import check_finite
 from jinyi.runtime.engine import SMALL_WORK
+from jinyi.serve.frames import BULK
 
 Send = Callable[..., None]
-_GIVES_WAY = 5  # niceness: a third of the time of others, where both want it
+# Niceness: half of the time of the server, which must hear and refuse while all cores compute, where both want it; and
+# long requests half of the time of short ones.
+_GIVES_WAY = {True: 6, False: 3}
 _MESSAGE = 300  # characters of an unforeseen error that are passed on
 
 
@@ -31,7 +34,8 @@ class Slab:
     """Rows that are computed together.
 
     Args:
-        head: "slab" (its number), "lane", "engine", "pad" (padding id), "budget" (tokens of a batch).
+        head: "slab" (its number), "lane", "engine", "pad" (padding id), "budget" (tokens of a batch), "shared" (whether
+            slabs of other lanes are computed at the same time).
         arrays: lengths int32 [n], splits int32 [n], ids int32 [tokens of all rows], masks int32 [n, m] or [0], and
             int64 [w] of the words whose scores are wanted, if not all.
     """
@@ -39,6 +43,7 @@ class Slab:
     def __init__(self, head: dict[str, Any], arrays: Sequence[npt.NDArray[Any]]) -> None:
         self.number: int = head["slab"]
         self.engine: int = head["engine"]
+        self.shared: bool = head["shared"]
         self.words = arrays[4] if len(arrays) > 4 else None
         ends = np.cumsum(arrays[0]).tolist()
         ids = arrays[2].tolist()
@@ -46,7 +51,7 @@ class Slab:
         self.splits = arrays[1].tolist()
         self.masks = arrays[3].tolist() if arrays[3].ndim == 2 else None
         # Short requests come in ever other mixtures, and a new shape takes longer than some padding.
-        coarse = True if head["lane"] == "quick" else None
+        coarse = True if head["lane"] != BULK else None
         batches = make_batches(self, pad_id=head["pad"], token_budget=head["budget"], coarse=coarse)
         self.batches = {id(batch): batch for batch in batches}
         """Those still to be computed, by their identity."""
@@ -68,7 +73,7 @@ class Lane:
     """One thread that computes slabs in the order in which they come.
 
     Args:
-        name: "quick" or "bulk".
+        name: `BULK` or another.
         engines: by their numbers.
         send: writes a frame.
     """
@@ -87,9 +92,10 @@ class Lane:
 
     def serve(self) -> None:
         """Compute for ever."""
-        # Elsewhere threads have no niceness of their own.
-        if self._name == "bulk" and sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + _GIVES_WAY)
+        # Elsewhere threads have no niceness of their own. Threads of graphs compiled here have this one's.
+        if sys.platform == "linux":
+            gives_way = _GIVES_WAY[self._name == BULK]
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + gives_way)
         while True:
             slab = self._next or self._waiting.get()
             self._next = None
@@ -121,7 +127,7 @@ class Lane:
         if sum(batch.ids.size for batch in first.batches.values()) <= SMALL_WORK:
             self._announce(opened, "few")
         try:
-            for batch, output in opened.engine.run(feed()):
+            for batch, output in opened.engine.run(feed(), shared=first.shared):
                 if not kind:
                     kind = "bulk" if tokens > SMALL_WORK else "few"
                     opened.used.add(kind)
@@ -137,9 +143,9 @@ class Lane:
     def _following(self, engine: int) -> Slab | None:
         """Return the next slab if it is there and for the same engine.
 
-        Not on the quick lane: its slabs stay so small that the engine takes its graph for few tokens.
+        Not on the quick lanes: their slabs stay so small that the engine takes its graphs for few tokens.
         """
-        if self._name != "bulk":
+        if self._name != BULK:
             return None
         if self._next is None:
             try:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 from jinyi.errors import FolderError, InputError
 from jinyi.models.open_labels import OpenLabels
@@ -16,11 +15,10 @@ from jinyi.models.sentence_encoder import SentenceEncoder
 from jinyi.models.source import Opener, Source
 from jinyi.models.topic_classifier import TopicClassifier
 from jinyi.models.work import Work
-from jinyi.registry import default_model
 from jinyi.runtime import Engine, Head
 from jinyi.serve.label_scores import LabelScores
 from jinyi.serve.problems import ModelNotFound, WrongModel
-from jinyi.serve.settings import TASKS, ModelSetting, Settings
+from jinyi.serve.settings import ModelSetting, Settings
 from jinyi.serve.token_states import TokenStates
 
 DEFAULT = "default"
@@ -37,14 +35,6 @@ _NEEDS = {
 }
 Operation = str
 """What is asked of a model: one of the keys of `_NEEDS`."""
-
-
-class Queue(Protocol):
-    """What is needed of `jinyi.serve.queue.RowQueue` here."""
-
-    def opener(self, source: Source, head: Head) -> Engine:
-        """Return an engine whose rows the queue computes."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,18 +143,6 @@ class ServedModels:
             )
         self._models = {model.name: model for model in models}
 
-    @classmethod
-    def open(cls, settings: Settings, queue: Queue) -> ServedModels:
-        """Open what the settings name, or the shipped models.
-
-        To be called in a thread: golden sentences are computed through the queue.
-
-        Raises:
-            JinyiError: a model is not there, is damaged, or can be served for nothing.
-        """
-        wanted = settings.models or tuple(ModelSetting(default_model(task)) for task in TASKS)
-        return cls([open_model(setting, settings, queue.opener) for setting in wanted])
-
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models.values())
 
@@ -225,10 +203,13 @@ def open_model(setting: ModelSetting, settings: Settings, opener: Opener) -> Ser
     fitted = bool((folder.record.get("topic") or {}).get("fitted"))
     encoder = scorer = outputs = classifier = open_labels = states = None
     if folder.task == "embed" or (folder.task == "encoder" and not fitted):
-        encoder = SentenceEncoder.load(setting.source, opener=opener, **options)  # type: ignore[arg-type]
+        if folder.task == "embed":
+            encoder = SentenceEncoder(source)
+        else:  # read as one
+            encoder = SentenceEncoder.load(setting.source, opener=opener, **options)  # type: ignore[arg-type]
         states = TokenStates(source, encoder)
     if folder.task == "pair":
-        scorer = PairScorer.load(setting.source, opener=opener, **options)  # type: ignore[arg-type]
+        scorer = PairScorer(source)
     if folder.task in ("pair", "classes"):
         outputs = LabelScores(source)
     if fitted or folder.task in ("classes", "topic", "mlm"):

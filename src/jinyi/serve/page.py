@@ -41,6 +41,7 @@ _SAFETY: Final = {
 }
 
 
+@router.head("/")
 @router.get("/")
 async def index(request: Request) -> Response:
     """Give the page to browsers, and to others what /health says, as TEI does."""

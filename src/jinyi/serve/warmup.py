@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from jinyi.batches import TOKEN_BUDGET
 
 if TYPE_CHECKING:
-    from jinyi.serve.models import ServedModels
+    from jinyi.serve.models import ServedModel
     from jinyi.serve.queue import RowQueue
 
 WARM_UP = "warm-up"
 """The client the queue sees behind it."""
 
 
-async def warm_up(models: ServedModels, queue: RowQueue, max_batch_tokens: int) -> None:
+async def warm_up(models: Iterable[ServedModel], queue: RowQueue, max_batch_tokens: int) -> None:
     """Compute, with every engine, one row of the model's full length, then one full batch of such rows.
 
     Args:
@@ -32,4 +33,4 @@ async def warm_up(models: ServedModels, queue: RowQueue, max_batch_tokens: int) 
         for rows in (1, max(1, most // longest)):
             # Of different lengths, as equal rows would be computed once.
             works = [work for row in range(rows) for work in model.works("好" * max(1, longest - row))]
-            await asyncio.gather(*(queue.compute(work, client=WARM_UP) for work in works))
+            await asyncio.gather(*(queue.compute(work, client=WARM_UP, bounded=False) for work in works))

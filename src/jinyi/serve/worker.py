@@ -5,8 +5,8 @@ Run as `python -m jinyi.serve.worker` by `jinyi.serve.queue`; see there for who 
 never outlives the server. Frames in: "open" (an engine), "run" (a slab of rows). Frames out: "opened", "compiling"
 (an engine's first work of a kind takes longer), "rows" (outputs), "failed" (rows that cannot be computed).
 
-Slabs run on two lanes at once: "quick" for short requests, "bulk" for long ones. The bulk lane and the threads of the
-graphs compiled there give way to everything else, so that the processor serves short requests first.
+Slabs run on lanes, all at once: "bulk" for long requests, the others for short ones, as many as there are cores. The
+lanes and the threads of the graphs compiled there give way to the server, and the bulk lane to the others.
 """
 
 from __future__ import annotations
@@ -97,15 +97,18 @@ class Worker:
 
     def serve(self) -> None:
         """Work until the input ends, then end the process, whatever is being computed."""
-        lanes = {name: Lane(name, self.engines, self.send) for name in ("quick", "bulk")}
+        lanes: dict[str, Lane] = {}
         openings: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-        for target in (*(lane.serve for lane in lanes.values()), lambda: self._open_all(openings)):
-            threading.Thread(target=target, daemon=True).start()
+        threading.Thread(target=self._open_all, args=[openings], daemon=True).start()
         while (frame := self._read()) is not None:
             if frame.head["kind"] == "open":
                 openings.put(frame)
-            else:
-                lanes[frame.head["lane"]].put(Slab(frame.head, frame.arrays))
+                continue
+            name = frame.head["lane"]
+            if name not in lanes:
+                lanes[name] = Lane(name, self.engines, self.send)
+                threading.Thread(target=lanes[name].serve, daemon=True).start()
+            lanes[name].put(Slab(frame.head, frame.arrays))
         os._exit(0)
 
     def send(self, head: dict[str, Any], arrays: Sequence[npt.NDArray[Any]] = ()) -> None:

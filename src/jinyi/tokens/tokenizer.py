@@ -292,9 +292,36 @@ class Tokenizer:
         Raises:
             InputError: as in `encode`; or the prompt lacks {} or leaves no room for the text.
         """
-        before, after = self._prompt_parts(prompt, n_masks)
-        prefix, suffix = [self.cls_id, *before], [*after, self.sep_id]
-        return self._frame(self._checked(texts, False), prefix, suffix, n_masks, max_length, truncate)
+        return self.encode_prompts(texts, prompt, [n_masks], max_length=max_length, truncate=truncate)[0]
+
+    def encode_prompts(
+        self,
+        texts: Iterable[str],
+        prompt: str,
+        counts: Sequence[int],
+        *,
+        max_length: int | None = None,
+        truncate: TruncateMode = "warn",
+    ) -> list[Encoded]:
+        """Encode texts as `encode_prompt` does for each of several numbers of [MASK]s; texts are read once.
+
+        Args:
+            texts: as in `encode`.
+            prompt: as in `encode_prompt`.
+            counts: the numbers of [MASK]s.
+            max_length: as in `encode`.
+            truncate: as in `encode_prompt`.
+
+        Raises:
+            InputError: as in `encode_prompt`.
+        """
+        parts = [self._prompt_parts(prompt, count) for count in counts]
+        tokens = self._checked(texts, False)
+        return [
+            # A list of its own, as rows that are too long are cut in it.
+            self._frame([*tokens], [self.cls_id, *before], [*after, self.sep_id], count, max_length, truncate)
+            for count, (before, after) in zip(counts, parts, strict=True)
+        ]
 
     def encode_pairs(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import torch
 from jinyi.errors import InputError, TruncationWarning
 from jinyi.models.source import Source as Model
 from jinyi.models.tuned import FineTuning
+from jinyi.scratch import Scratch
 from jinyi.train.build import build_task
 from jinyi.train.recipe import (
     Batch,
@@ -86,8 +86,8 @@ def prompt_fit(
     Cost: three times prediction's arithmetic for each pass, and once more for each further length of label words;
     memory for weights, gradients and two moments, 16 bytes a parameter, and the activations of a batch.
     """
-    with tempfile.TemporaryDirectory(prefix="jinyi-") as place, _own_chance():
-        file = Path(place) / "train.jsonl"
+    with Scratch() as place, _own_chance():
+        file = place / "train.jsonl"
         with open(file, "w", encoding="utf-8") as stream:
             for text, number in zip(texts, classes, strict=True):
                 stream.write(json.dumps({"text": text, "label": str(number)}, ensure_ascii=False) + "\n")
@@ -95,6 +95,7 @@ def prompt_fit(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncationWarning)  # it would name the temporary file
             task = build_task(recipe)
+        _check_steps(recipe, task.epoch_steps, len(texts))
         tokens, seconds = 0, 0.0
         with open_machine(recipe.machine) as accelerator:
             state = start(task, recipe, accelerator)
@@ -148,13 +149,25 @@ def _recipe(
             device="cuda" if model.device == "cuda" else "cpu",
         ),
         output=Output(
-            dtype="float16" if folder.dtype == "F16" else "float32",
+            dtype=folder.stored_type,
             licence=folder.record.get("licence"),
             max_length=folder.max_length,
             card='Fine-tuned by `TopicClassifier.fit(method="prompt")`.',
         ),
         seed=settings.seed,
     )
+
+
+def _check_steps(recipe: Recipe, epoch_steps: int, rows: int) -> None:
+    """Refuse fewer passes than make one step, in the words of `fit`: the loop would name options of a recipe."""
+    epochs = recipe.schedule.epochs or 0.0
+    if round(epochs * epoch_steps) < 1:
+        raise InputError(
+            found=f"{epochs:g} passes over {rows} texts, less than a step",
+            expected=f"more than {0.5 / epoch_steps:g}",
+            fix="Leave it out: some 300 steps are made then.",
+            where="epochs",
+        )
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from jinyi.errors import InputError
+from jinyi.scratch import Scratch
 from jinyi.tokens import Tokenizer
 from jinyi.train.build import build_task
 from jinyi.train.corpus.shards import write_shards
@@ -51,12 +51,12 @@ def training_speed(
     """
     if steps < 1:
         raise InputError(found=str(steps), expected="at least 1", fix="4 show a trend.", where="steps")
-    with tempfile.TemporaryDirectory(prefix="jinyi-training-") as folder:
-        write_shards([[text] for text in texts], Tokenizer.from_file(tokenizer), Path(folder) / "shards")
+    with Scratch() as folder:
+        write_shards([[text] for text in texts], Tokenizer.from_file(tokenizer), folder / "shards")
         recipe = Recipe(
             name="speed",
             task="pretrain",
-            data=Data(train=(Source(file="shards"),), folder=folder, max_length=LENGTH),
+            data=Data(train=(Source(file="shards"),), folder=str(folder), max_length=LENGTH),
             start=Start(config=dict(sizes), tokenizer=str(tokenizer)),
             batch=Batch(rows=rows, accumulate=accumulate),
             schedule=Schedule(steps=1000, warmup=0),

@@ -17,8 +17,6 @@ from jinyi.folder.weights import MLM_BIAS, WORDS
 from jinyi.tokens import CONTROL_TOKENS, Tokenizer
 from jinyi.tokens.build import wordpiece
 
-_STORED = {"F16": "float16"}
-
 
 @dataclass(frozen=True)
 class Carried:
@@ -106,7 +104,7 @@ def prune_model(
         prompts=old.prompts,
         default_prompt_name=old.default_prompt_name,
         max_length=old.max_length,
-        dtype=_STORED.get(old.dtype, "float32"),
+        dtype=old.stored_type,
         summary=record.get("summary"),
         licence=record.get("licence"),
         golden=golden,

@@ -91,9 +91,9 @@ def export(
         folder: folder to create.
         to: one or several of `FORMATS`.
         dtype: "float32" or "float16", in which matrices are stored; readers compute in float32. "auto" takes the
-            model's own.
+            model's own, float32 for bfloat16, which ONNX readers do not compute in: no number changes.
         task: open the model for this task, as "embed" or "encoder" for the vectors of a masked language model.
-        pooling: "cls", "mean", "max" or "first_last", for folders that do not state it.
+        pooling: "cls", "mean", "max", "first_last" or "pooler", for folders that do not state it.
         similar_label: which label of a pair model means similar, if the names do not tell.
         overwrite: replace a model folder that is there.
 

@@ -29,7 +29,7 @@ _EXPANDED = (
     "equals, with {layers} equal layers."
 )
 _ROTARY = "No table of positions: read as a RoFormer, whose positions are rotary."
-_POOLER = "RoFormer has no pooler in transformers: bert/pooler is left out."
+_POOLER = "RoFormer has no pooler in transformers: bert/pooler is left out, unless it makes vectors (pooling 'pooler')."
 
 
 class CheckpointTensors(Mapping[str, np.ndarray]):
@@ -206,7 +206,7 @@ def _hugging_face_config(raw: Mapping[str, Any], plan: Plan) -> tuple[dict[str, 
         config.setdefault("max_position_embeddings", 512)
         config["rotary_value"] = False
         notes.append(_ROTARY)
-        if any("pooler/" in name for name in plan.dropped):
+        if any(name.startswith("roformer.pooler.") for name in plan.weights):
             notes.append(_POOLER)
     sizes = {
         "vocab_size": "word_embeddings",

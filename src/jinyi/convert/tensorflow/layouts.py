@@ -130,6 +130,7 @@ def _roformer(build: _Builder) -> None:
             f"{scope}encoder/embedding_hidden_mapping_in", "roformer.embeddings_project", narrow, width
         )
     _layers(build, "roformer.")
+    _pooler(build, "roformer.pooler.dense", width)
     _heads(build, "cls.predictions.transform.", "cls.predictions.bias", width, narrow)
 
 

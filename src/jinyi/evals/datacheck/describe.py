@@ -33,6 +33,11 @@ def describe_file(place: int, report: FileReport, examples: int) -> Iterator[Dra
             len(table.unreadable),
             f"{some(len(table.unreadable), 'row')} without a text to read, such as line {line}: {reason}",
         )
+    if table.columns == ("1", "2") and table.label_column is None and not table.named:
+        message = (
+            "two columns without names are read as the texts of a pair; where the second holds labels, say so"
+        )
+        yield Draft("columns", False, name, report.rows, f"{message} (--columns 1 --label-column 2)")
     repeats, conflicts = report.repeats, report.conflicts
     if repeats.alike:
         parts = listed(

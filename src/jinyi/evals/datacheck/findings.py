@@ -8,6 +8,7 @@ from typing import Literal
 
 Kind = Literal[
     "unreadable",
+    "columns",
     "repeated",
     "conflict",
     "shared",

@@ -35,6 +35,7 @@ class Table:
     Args:
         file: which.
         columns: of the texts.
+        named: whether they were given.
         label_column: of the labels, or None.
         lines: int64 [rows], counted from 1 (parquet: rows).
         keys: hashes of each text in the forms "written", "same" and "alike", uint64 [rows, texts].
@@ -46,6 +47,7 @@ class Table:
 
     file: DataFile
     columns: tuple[str, ...]
+    named: bool
     label_column: str | None
     lines: npt.NDArray[np.int64]
     keys: Mapping[str, Keys]
@@ -187,6 +189,7 @@ def read_table(
     return Table(
         file=file,
         columns=layout.columns or (),
+        named=bool(columns),
         label_column=layout.label_column,
         lines=np.frombuffer(lines, np.int64),
         keys={form: keys[:, :, place] for place, form in enumerate(("written", "same", "alike"))},

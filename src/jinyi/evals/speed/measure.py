@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from jinyi.evals.speed.texts import long_texts, made_up
 from jinyi.folder import read_folder
 from jinyi.registry import default_model, find_model
 from jinyi.runtime.cores import available_cores
+from jinyi.scratch import Scratch
 
 LONG = 126  # characters: 128 tokens with [CLS] and [SEP]
 _PROBE = 16
@@ -106,7 +106,7 @@ def evaluate_speed(
     if peers is not None and not kinds:
         notes.append(f"No reference runtime is installed for {peers}.")
     with ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jinyi-speed-")))
+        work = stack.enter_context(Scratch())
         folders = {shape.name: write_shape(work / shape.name, shape) for shape in chosen}
         folders |= {name: find_model(name) for name in (model or default_model("embed") for model in models)}
         measured = []

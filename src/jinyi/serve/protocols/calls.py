@@ -9,14 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import orjson
 from fastapi import Request, Response
 
 from jinyi.errors import InputError
 from jinyi.models.work import Work
 from jinyi.serve.models import Operation, ServedModel
 from jinyi.serve.problems import DeadlinePassed, Invalid
+from jinyi.serve.protocols.blocks import MANY, Rows, dumps, numbers_in, row_blocks, written
 from jinyi.tokens import TruncationReport
 
 _INLINE = 1000
@@ -139,9 +138,12 @@ async def off_loop(function: Callable[[], Any], characters: int) -> Any:
 
 def answer(content: Any, headers: Mapping[str, str] | None = None) -> Response:
     """Return a JSON response; arrays of numpy may stand in `content`."""
-    # Vectors cut to their first numbers lie apart in memory, which orjson leaves to `default`.
-    body = orjson.dumps(content, default=np.ascontiguousarray, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(dumps(content), headers=headers, media_type="application/json")
+
+
+def answer_rows(rows: Rows, headers: Mapping[str, str]) -> Response:
+    """Return rows of numbers as a JSON response: in blocks where they are many."""
+    return answer(rows, headers) if numbers_in(rows) <= MANY else written(row_blocks(rows), headers)
 
 
 def _ms(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from fastapi import Path, Request, Response
 from pydantic import BaseModel, Field
 
 from jinyi.serve.models import ServedModel
+from jinyi.serve.protocols.blocks import BLOCK, MANY, dumps, list_blocks, written
 from jinyi.serve.protocols.calls import answer, choose
 from jinyi.serve.protocols.errors import NestedError
 from jinyi.serve.protocols.fields import (
@@ -99,17 +101,15 @@ async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     vectors: Any = done.results
     if body.encoding_format == "base64":
         vectors = [base64.b64encode(row).decode("ascii") for row in np.ascontiguousarray(vectors, "<f4")]
-    content = {
-        "object": "list",
-        "data": [
-            {"object": "embedding", "index": place, "embedding": vector}
-            for place, vector in enumerate(vectors)
-        ],
-        "model": model.name,
-        "usage": done.usage,
-        "truncated": done.truncated,
-    }
-    return answer(content, done.headers)
+    data = [
+        {"object": "embedding", "index": place, "embedding": vector} for place, vector in enumerate(vectors)
+    ]
+    rest = {"model": model.name, "usage": done.usage, "truncated": done.truncated}
+    if done.results.size <= MANY:
+        return answer({"object": "list", "data": data, **rest}, done.headers)
+    each = max(1, BLOCK // done.results.shape[1])
+    blocks = chain([b'{"object":"list","data":'], list_blocks(data, each), [b",", dumps(rest)[1:]])
+    return written(blocks, done.headers)
 
 
 @router.get("/v1/models", response_model=ModelCards, summary="The models served")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from jinyi.errors import InputError, shorten
 from jinyi.models.work import Work
 from jinyi.serve.problems import Invalid, TooLarge
-from jinyi.serve.protocols.calls import answer, choose, compute, in_time, off_loop
+from jinyi.serve.protocols.calls import answer, answer_rows, choose, compute, in_time, off_loop
 from jinyi.serve.protocols.errors import PlainError
 from jinyi.serve.protocols.fields import (
     IdRows,
@@ -148,7 +148,7 @@ async def embed(request: Request, body: EmbedRequest) -> Response:
     """One vector for each text, in their order; of unit length unless `normalize` is false."""
     model = choose(request, "embed", body.model)
     done = await compute_vectors(request, model, body, "inputs", normalize=body.normalize)
-    return answer(done.results, done.headers)
+    return answer_rows(done.results, done.headers)
 
 
 @router.post("/embed_all", response_model=list[list[list[float]]], summary="Vectors of tokens")
@@ -176,7 +176,7 @@ async def embed_all(request: Request, body: EmbedAllRequest) -> Response:
 
     await in_time(request, states.open())
     done = await compute(request, prepare, sum(map(len, inputs)), len(inputs))
-    return answer(done.results, done.headers)
+    return answer_rows(done.results, done.headers)
 
 
 @router.post(

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jinyi.serve.frames import Array
+from jinyi.serve.frames import BULK, Array
 from jinyi.serve.queue.engine import EngineRecord
+from jinyi.serve.queue.fair import FEW, QUICK
 from jinyi.serve.queue.limits import Observer, QueueLimits
 from jinyi.serve.queue.process import WorkerProcess
 from jinyi.serve.queue.rows import WAITING, Request, Row
@@ -20,6 +21,7 @@ from jinyi.serve.queue.waiting import WaitingRows
 _AHEAD = 2  # slabs on the bulk lane: one is computed, one is there when it is done
 _MUCH = 0.25  # of a slab
 _SLACK = 10.0  # how many times longer than usual a batch may take before it counts as hung
+_QUICK = "quick-{}".format
 _SLOWEST = 500.0  # tokens per second that every engine is taken to reach
 
 
@@ -34,6 +36,8 @@ class Slab:
     tokens: int
     lengths: npt.NDArray[np.int32]
     left: set[int]
+    shared: bool
+    """Whether others are computed at the same time."""
     compiled: bool = False
     """Whether something was compiled for it: its time says nothing."""
 
@@ -62,7 +66,9 @@ class Dispatcher:
         self.waiting = WaitingRows(limits, tell)
         self.worker: WorkerProcess | None = None
         self._suspects: deque[Row] = deque()
-        self._lanes = {"quick": _Lane(), "bulk": _Lane()}
+        self._lanes = {BULK: _Lane(), _QUICK(0): _Lane()}
+        self._quick_done = 0.0
+        """When the last slab of short requests was done, or the first of them sent."""
         self._slabs: dict[int, Slab] = {}
         self._numbers = 0
         self.running_rows = self.running_tokens = 0
@@ -77,31 +83,47 @@ class Dispatcher:
         """Give the worker what it has room for."""
         if self.worker is None:
             return
-        if self._suspects:
-            self._send_suspect()
+        if self._keep_for_suspects():
             return
-        if not self._lanes["quick"].slabs and (taken := self.waiting.next_short()) is not None:
-            self._send("quick", *taken)
-        bulk = self._lanes["bulk"].slabs
+        self._send_short()
+        bulk = self._lanes[BULK].slabs
         # A second slab is worth it only if there is much: rows that come meanwhile had better go together.
         while len(bulk) < _AHEAD and (taken := self.waiting.next_long(_MUCH if bulk else 0.0)) is not None:
-            self._send("bulk", *taken)
+            self._send(BULK, *taken)
 
-    def _send_suspect(self) -> None:
-        """Send a row the worker may have been lost by, with nothing else beside it."""
-        while self._suspects and not self._slabs:
-            row = self._suspects[0]
-            record = self.waiting.records[row.line[0]]
-            if row.state == WAITING and not record.ready:
+    def _send_short(self) -> None:
+        """Give each idle quick lane its part of what waits: a core computes one slab; a few tokens alone have all."""
+        ready = [record for record in self.waiting.records.values() if record.ready]
+        lanes = [_QUICK(at) for at in range(max((record.streams for record in ready), default=1))]
+        idle = [name for name in lanes if name not in self._lanes or not self._lanes[name].slabs]
+        for name in idle:
+            waits = self.waiting.short_tokens
+            taken = self.waiting.next_short(min(max(waits // len(lanes), FEW), QUICK))
+            if taken is None:
                 return
-            self._suspects.popleft()
-            if row.state == WAITING:
-                self.waiting.out(row)
-                self._send("quick", record, [row])
-        if not self._suspects and not self._slabs:
-            self.dispatch()
+            alone = len(idle) == len(lanes) and name == idle[0] and not self.waiting.short_tokens
+            self._send(name, *taken, shared=not alone)
 
-    def _send(self, lane: str, record: EngineRecord, rows: list[Row]) -> None:
+    def _keep_for_suspects(self) -> bool:
+        """Send a row the worker may have been lost by, with nothing else beside it.
+
+        Returns:
+            whether the worker is kept free for such a row. One whose engine is still being opened keeps nobody.
+        """
+        if any(slab.rows[0].tries for slab in self._slabs.values()):
+            return True
+        self._suspects = deque(row for row in self._suspects if row.state == WAITING)
+        records = self.waiting.records
+        row = next((row for row in self._suspects if records[row.line[0]].ready), None)
+        if row is None:
+            return False
+        if not self._slabs:
+            self._suspects.remove(row)
+            self.waiting.out(row)
+            self._send(_QUICK(0), records[row.line[0]], [row])
+        return True
+
+    def _send(self, lane: str, record: EngineRecord, rows: list[Row], *, shared: bool = False) -> None:
         assert self.worker is not None  # noqa: S101 - see dispatch
         self._numbers += 1
         now = time.perf_counter()
@@ -110,11 +132,15 @@ class Dispatcher:
             for request, _, _ in row.waiters:
                 request.started = request.started or now
         tokens = int(lengths.sum())
-        slab = Slab(self._numbers, lane, record, rows, tokens, lengths, set(range(len(rows))))
+        slab = Slab(self._numbers, lane, record, rows, tokens, lengths, set(range(len(rows))), shared)
         self.running_rows += len(rows)
         self.running_tokens += tokens
         self._slabs[slab.number] = slab
-        place = self._lanes[lane]
+        if lane != BULK:
+            if not any(place.slabs for name, place in self._lanes.items() if name != BULK):
+                self._quick_done = now
+            record.quick_tokens += tokens
+        place = self._lanes.setdefault(lane, _Lane())
         if not place.slabs:
             place.since = time.monotonic()
         place.slabs.append(slab)
@@ -164,6 +190,12 @@ class Dispatcher:
         del self._slabs[slab.number]
         self._lanes[slab.lane].slabs.remove(slab)
         seconds, padded = head["seconds"], head["padded"]
+        if slab.lane != BULK:
+            now = time.perf_counter()
+            slab.record.quick_tokens -= slab.tokens
+            if slab.shared and not slab.compiled and slab.tokens >= FEW:
+                slab.record.measured_quick(slab.tokens, now - self._quick_done)
+            self._quick_done = now
         if not slab.compiled:
             slab.record.measured(slab.tokens, seconds)
             # Fading, so that it is the speed of now.
@@ -212,6 +244,7 @@ class Dispatcher:
         self.worker = None
         for record in self.waiting.records.values():
             record.ready = False
+            record.quick_tokens = 0
         slabs = list(self._slabs.values())
         self._slabs.clear()
         for lane in self._lanes.values():
@@ -240,6 +273,7 @@ def _run_frame(slab: Slab, batch_tokens: int) -> tuple[dict[str, Any], list[Arra
         "engine": engine,
         "pad": pad_id,
         "budget": slab.record.batch_tokens(batch_tokens),
+        "shared": slab.shared,
     }
     splits = np.array([row.split for row in slab.rows], np.int32)
     ids = np.frombuffer(b"".join([row.ids for row in slab.rows]), np.int32)

@@ -55,13 +55,23 @@ class EngineRecord:
         self.precision = ""
         self.rate = 0.0
         """Tokens per second where there are many; 0 before it was measured."""
+        self._quick = (0.0, 1e-9)
         self.pace = 0.0
         """Tokens per second over slabs of any size, which are slower if they are small."""
+        self.quick_rate = 0.0
+        """Tokens per second of short requests where there are many; 0 before it was measured."""
         self.short_tokens = 0
         """Waiting tokens of short requests."""
+        self.quick_tokens = 0
+        """Tokens on the lanes for these."""
         self.long_tokens = 0
         """Waiting tokens of long requests."""
         self.long_requests = 0
+
+    @property
+    def streams(self) -> int:
+        """Batches the engine computes at a time, each on one core; 1: one has all."""
+        return int(self.info.get("streams", 1))
 
     def batch_tokens(self, most: int) -> int:
         """Return the tokens of a batch: fewer for slow models, so that no batch holds others up for long.
@@ -77,7 +87,7 @@ class EngineRecord:
 
     def slab_tokens(self, most: int) -> int:
         """Return the tokens of a slab: a few batches for each of the engine's streams."""
-        return self.batch_tokens(most) * max(2, int(self.info.get("streams", 1)))
+        return self.batch_tokens(most) * max(2, self.streams)
 
     def measured(self, tokens: int, seconds: float) -> None:
         """Take note of what a slab took."""
@@ -85,6 +95,17 @@ class EngineRecord:
         self.pace += 0.2 * (now - self.pace) if self.pace else now
         if tokens >= _RATE_FROM:
             self.rate += 0.2 * (now - self.rate) if self.rate else now
+
+    def measured_quick(self, tokens: int, seconds: float) -> None:
+        """Take note of how long it took, beside other slabs, until one of short requests was done.
+
+        Args:
+            tokens: of this one.
+            seconds: since the one before was done, on whatever lane.
+        """
+        # Over many, as two that end together say nothing one by one.
+        self._quick = (0.95 * self._quick[0] + tokens, 0.95 * self._quick[1] + seconds)
+        self.quick_rate = self._quick[0] / self._quick[1]
 
 
 class QueuedEngine:
@@ -104,7 +125,7 @@ class QueuedEngine:
         """Return what runs where; see `jinyi.runtime.Engine.info`."""
         return dict(self.record.info)
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Output]]:
+    def run(self, batches: Iterable[Batch], *, shared: bool = False) -> Iterator[tuple[Batch, Output]]:
         """Yield each batch with its output, computed in the worker beside the rows of others.
 
         Blocks, so it may not be called from the event loop's own thread.

@@ -12,8 +12,10 @@ QUANTUM = 256
 SHORT = 512
 """A request of at most so many tokens is short: it may pass long ones."""
 QUICK = 1280
-"""Tokens of short requests that go to the worker at once; with one row more and padding they stay below
+"""Most tokens of short requests that go to the worker at once; with one row more and padding they stay below
 `jinyi.runtime.engine.SMALL_WORK`, so that the engine computes them one batch after the other."""
+FEW = 96
+"""Tokens of short requests that are not split over cores: smaller slabs are there sooner, but take more in all."""
 
 
 class _Client:

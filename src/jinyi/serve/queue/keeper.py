@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from jinyi.serve.frames import Array, Frame
@@ -20,6 +20,7 @@ _TICK_S = 0.1
 _LATE_S = 0.5  # a tick that comes this much too late: the server itself stood still
 _GIVE_UP = 3  # times that the worker ended while it was opening an engine
 _PAUSES_S = (0.0, 0.1, 0.5, 2.0, 5.0)
+_DEFECT_PAUSE_S = 0.5
 _LEAVE_S = 2.0
 _log = logging.getLogger("jinyi.serve")
 
@@ -34,6 +35,7 @@ class WorkerKeeper:
 
     Attributes:
         lives: how often it was started.
+        defect: what nobody foresaw and kept the worker from being looked after, until it computes again; else empty.
     """
 
     def __init__(self, command: Sequence[str], floor: Dispatcher, open_s: float) -> None:
@@ -48,10 +50,11 @@ class WorkerKeeper:
         self._kill_reason = ""
         self._closing = False
         self.lives = 0
+        self.defect = ""
 
     def start(self) -> None:
         """Start the worker, and again whenever it dies or hangs."""
-        self._tasks = [asyncio.create_task(self._supervise()), asyncio.create_task(self._watch())]
+        self._tasks = [asyncio.create_task(self._lasting(task)) for task in (self._supervise, self._watch)]
 
     async def close(self) -> None:
         """End the worker for good."""
@@ -115,6 +118,8 @@ class WorkerKeeper:
             return
         record.ready, record.tries = True, 0
         record.info, record.precision = head["info"], head["precision"]
+        if self._opening() is None:
+            self.defect = ""
         if not record.opened.done():
             record.opened.set_result(None)
         self._floor.dispatch()
@@ -129,10 +134,26 @@ class WorkerKeeper:
         _log.error("%s: %s", record.path, record.fault)
         self._floor.waiting.fail_engine(record, record.fault)
 
+    async def _lasting(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a task that has no end, and again where it ends with an error: without it nobody sees the worker."""
+        while not self._closing:
+            try:
+                await task()
+                return
+            except Exception as error:  # any kind: told, and the worker begins anew
+                self.defect = f"a defect in looking after the worker: {type(error).__name__}"
+                _log.error("%s", self.defect, exc_info=True)
+                if self._floor.worker is not None:
+                    self._floor.worker.kill()
+            await asyncio.sleep(_DEFECT_PAUSE_S)
+
     async def _supervise(self) -> None:
         """Keep a worker running."""
         floor = self._floor
         fruitless = 0
+        if floor.worker is not None and self._ended is not None:  # killed, as this ended with an error
+            await asyncio.shield(self._ended)
+            floor.lost(self.defect)
         while True:
             ended = self._ended = asyncio.get_running_loop().create_future()
             self._kill_reason = ""

@@ -45,8 +45,9 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             OSError: it cannot be started.
         """
         worker = cls(on_frame, on_end)
-        # Standard error is the server's own.
-        await asyncio.get_running_loop().subprocess_exec(lambda: worker, *command, stderr=None)
+        # Standard error is the server's own. A terminal's Ctrl-C is for the server alone, which stops gently.
+        loop = asyncio.get_running_loop()
+        await loop.subprocess_exec(lambda: worker, *command, stderr=None, start_new_session=True)
         return worker
 
     @property

@@ -28,7 +28,7 @@ class RowQueue:
 
     Args:
         limits: bounds.
-        on_event: is told of events, on the loop.
+        on_event: is told of events, on the loop; may be set later.
         command: starts the worker.
     """
 
@@ -40,8 +40,8 @@ class RowQueue:
         command: Sequence[str] = COMMAND,
     ) -> None:
         self.limits = limits or QueueLimits()
-        self._tell = on_event
-        self._floor = Dispatcher(self.limits, on_event)
+        self.on_event = on_event
+        self._floor = Dispatcher(self.limits, self._tell)
         self._keeper = WorkerKeeper(command, self._floor, self.limits.open_s)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests = 0
@@ -84,7 +84,7 @@ class RowQueue:
         return QueuedEngine(self, record, source.tokenizer.pad_id)
 
     async def compute(
-        self, work: Work, *, client: Hashable = None, deadline: float | None = None
+        self, work: Work, *, client: Hashable = None, deadline: float | None = None, bounded: bool = True
     ) -> tuple[Any, Timings]:
         """Return what a work comes to, and what it took. Cancelled, its rows are dropped.
 
@@ -92,6 +92,7 @@ class RowQueue:
             work: of a model whose engines came from `opener`.
             client: whose turn it takes; None: each work is a client of its own.
             deadline: on the clock of `time.monotonic`.
+            bounded: False computes it whatever waits already.
 
         Raises:
             Overloaded: there is no room.
@@ -99,7 +100,7 @@ class RowQueue:
             ComputeFailed: a row of it cannot be computed.
             NotReady: the queue is closed.
         """
-        return await self._compute(work, client, deadline, bounded=True)
+        return await self._compute(work, client, deadline, bounded=bounded)
 
     def compute_here(self, work: Work) -> Any:
         """Return what a work comes to, whatever waits already, blocking a thread that is not the loop's.
@@ -117,9 +118,11 @@ class RowQueue:
         """Return how the queue stands."""
         floor = self._floor
         records = floor.waiting.records.values()
+        beyond = self._beyond_help()
         # One that is opened for the first time keeps nobody from the others.
         again = (record for record in records if record.opened.done())
-        opening = floor.worker is None or any(not (record.ready or record.fault) for record in again)
+        opening = not beyond and floor.worker is None
+        opening = opening or any(not (record.ready or record.fault) for record in again)
         faults = {record.path: record.fault for record in records if record.fault}
         return Snapshot(
             requests=self._requests,
@@ -137,9 +140,21 @@ class RowQueue:
         )
 
     @property
+    def defect(self) -> str:
+        """Why only a new process can help; empty as long as the worker is looked after and any model computes."""
+        return self._keeper.defect or ("no model can be opened any more" if self._beyond_help() else "")
+
+    @property
     def worker_pid(self) -> int | None:
         """Number of the worker process; None while there is none."""
         return self._floor.worker.pid if self._floor.worker is not None else None
+
+    def _beyond_help(self) -> bool:
+        records = self._floor.waiting.records.values()
+        return bool(records) and all(record.fault for record in records)
+
+    def _tell(self, name: str, figures: dict[str, float]) -> None:
+        self.on_event(name, figures)
 
     async def _compute(
         self, work: Work, client: Hashable, deadline: float | None, *, bounded: bool

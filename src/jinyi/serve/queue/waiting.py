@@ -40,7 +40,9 @@ class WaitingRows:
     def wait_s(self, tokens: int) -> float:
         """Return how long a request of so many tokens would wait, as estimated.
 
-        A short one waits for other short ones, and for a turn of each long one; a long one for everything.
+        That is until it is computed, at the speed of full slabs: small ones, as they are where little waits, take more
+        time in all, and to refuse more on account of them would keep them small. A short request waits for other short
+        ones and for a turn of each long one, a long one for everything.
         """
         wait = 0.0
         for record in self.records.values():
@@ -48,7 +50,8 @@ class WaitingRows:
                 ahead = record.long_tokens
                 if tokens <= SHORT:
                     ahead = min(ahead, record.long_requests * SHORT)
-                wait += (record.short_tokens + ahead) / record.rate
+                short = record.short_tokens + record.quick_tokens
+                wait += short / (record.quick_rate or record.rate) + ahead / record.rate
         return wait
 
     def add(self, request: Request, parts: list[list[Row]]) -> None:
@@ -172,13 +175,22 @@ class WaitingRows:
                 return record, rows
         return None
 
-    def next_short(self) -> tuple[EngineRecord, list[Row]] | None:
-        """Take what waits of short requests, of the engine whose turn it is; None if there are none."""
+    @property
+    def short_tokens(self) -> int:
+        """Tokens of short requests that wait."""
+        return sum(record.short_tokens for record in self.records.values())
+
+    def next_short(self, most: int) -> tuple[EngineRecord, list[Row]] | None:
+        """Take what waits of short requests, of the engine whose turn it is; None if there are none.
+
+        Args:
+            most: tokens, unless the first row alone has more.
+        """
         for number in list(self._lines):
             record = self.records[number]
             if not record.short_tokens + record.long_tokens:
                 del self._lines[number]  # what is left are shares of requests that are done
-            elif record.ready and record.short_tokens and (rows := self._take(record, QUICK, "short")):
+            elif record.ready and record.short_tokens and (rows := self._take(record, most, "short")):
                 return record, rows
         return None
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jinyi.errors import InputError
+from jinyi.files.formats import repeated
 from jinyi.train.corpus.read import Form, read_documents
 
 
@@ -35,7 +36,7 @@ def mix(
         seed: of the draw.
 
     Raises:
-        InputError: nothing to take, a number below 1, or a file that cannot be read or is empty.
+        InputError: nothing to take, a number below 1, a file twice, or one that cannot be read or is empty.
 
     Memory: the documents of one file.
     """
@@ -47,6 +48,13 @@ def mix(
                 fix="Correct it, or leave the file out.",
                 where=name,
             )
+    if twice := repeated(path for path, _ in takes):
+        raise InputError(
+            found="the same file twice",
+            expected="each file once: what it gives twice would be in the corpus twice",
+            fix="Take it once, with as many characters as both together.",
+            where=str(twice),
+        )
     chance = random.Random(seed)
     for path, characters in takes:
         documents = list(read_documents([path], form=form, column=column, encoding=encoding))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder import read_folder
-from jinyi.registry import find_model
+from jinyi.registry import locate
 from jinyi.tokens import Tokenizer
 from jinyi.train.data.tensors import Padded
 from jinyi.train.network import Network, pool
@@ -42,7 +42,8 @@ class Teacher:
     """
 
     def __init__(self, model: str, targets: str, *, bf16: bool = False) -> None:
-        self.folder = read_folder(find_model(model), task=_TASKS[targets])
+        found = locate(model)
+        self.folder = read_folder(found.path, task=_TASKS[targets], facts=found.facts)
         if self.folder.pooling == "max" and targets in ("vectors", "similarities"):
             raise FolderError(
                 where=str(self.folder.path),

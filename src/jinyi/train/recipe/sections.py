@@ -218,7 +218,7 @@ class Output:
     name: str | None = None
     summary: str | None = None
     licence: str | None = None
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     max_length: int | None = None
     card: str | None = None
 

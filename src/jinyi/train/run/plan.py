@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ import psutil
 import torch
 from accelerate import Accelerator
 
-from jinyi.errors import FolderError, InputError
+from jinyi.errors import InputError
+from jinyi.scratch import Scratch
 from jinyi.train.recipe import Recipe
 from jinyi.train.run.loop import State, evaluate, start, steps
 from jinyi.train.run.machine import describe, from_main, open_machine
@@ -183,22 +183,10 @@ def _write(
     weights = task.network.weights()  # with FSDP all processes give their shares
     size = 0
     if accelerator.is_main_process:
-        with _trial(_existing(Path(folder)) if folder else None) as place:
-            path = write_model(Path(place) / "model", task, recipe, weights, step=0, scores={}, record={})
+        with Scratch(_existing(Path(folder)) if folder else None, prefix=".check-") as place:
+            path = write_model(place / "model", task, recipe, weights, step=0, scores={}, record={})
             size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return int(from_main(size, accelerator))
-
-
-def _trial(place: Path | None) -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix=".check-", dir=place)
-    except OSError as error:
-        raise FolderError(
-            where=str(place),
-            found=f"a disk that refuses the write: {error}",
-            expected="a place with room where the run may write",
-            fix="Free space, check permissions, or choose another folder with --run.",
-        ) from error
 
 
 def _existing(path: Path) -> Path:

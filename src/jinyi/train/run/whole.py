@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,12 @@ class _Run:
         self._save()
         if why != "interrupted":
             self._write(LAST, self.came.scores)
+            if self.came.scores and self.came.best is None:
+                warnings.warn(
+                    f"no dev score ({self.metric}) was a number, so there is no {BEST}/: a model that gives all rows "
+                    f"one score has no rank correlation. The last weights are in {LAST}/.",
+                    stacklevel=3,
+                )
         self._draw()
         return why
 

@@ -15,7 +15,7 @@ import torch
 from jinyi.errors import FolderError, InputError, ModelNotFoundError, shorten
 from jinyi.folder import ModelFolder, read_folder
 from jinyi.folder.weights import CLASSIFIER, MLM_BIAS
-from jinyi.registry import find_model
+from jinyi.registry import find_model, locate
 from jinyi.tokens import Tokenizer
 from jinyi.train.corpus.shards import Shards
 from jinyi.train.data.rows import source_path
@@ -129,7 +129,8 @@ def heads_of(recipe: Recipe) -> Heads:
         case TopicObjective():
             return Heads(mlm=True)
         case DistillObjective(targets="pair", teacher=teacher):
-            classes = read_folder(find_model(teacher)).n_labels
+            found = locate(teacher)
+            classes = read_folder(found.path, facts=found.facts).n_labels
             if not classes:
                 raise FolderError(
                     where=f"objective.teacher = {teacher}",
@@ -167,14 +168,15 @@ def _check(recipe: Recipe) -> None:
 def _origin(recipe: Recipe, heads: Heads) -> _Origin | None:
     if recipe.start.model is None:
         return None
-    path = find_model(recipe.start.model)
+    found = locate(recipe.start.model)
     # Any folder opens as an encoder; as a masked language model its decoder is checked to be tied.
-    folder = read_folder(path, task="encoder")
+    folder = read_folder(found.path, task="encoder", facts=found.facts)
     if heads.mlm and MLM_BIAS in folder.weights():
-        folder = read_folder(path, task="mlm")
+        folder = read_folder(found.path, task="mlm", facts=found.facts)
     elif heads.mlm:
         warnings.warn(
-            f"{path} has no masked-language-model head: training begins with a random one.", stacklevel=3
+            f"{found.path} has no masked-language-model head: training begins with a random one.",
+            stacklevel=3,
         )
     return _Origin(folder, Tokenizer.from_folder(folder.tokenizer_file.parent))
 

@@ -1,0 +1,109 @@
+"""Fitting a head on labelled texts, the encoder unchanged: what it is made of, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jinyi.arguments import whole_number
+from jinyi.batches import deduplicate
+from jinyi.errors import InputError, shorten
+from jinyi.models.common import FloatArray, compute_once
+from jinyi.models.heads import DECIDERS, LinearHead, ReferenceHead
+from jinyi.models.joint_head import FEATURES, JointHead
+from jinyi.models.ngrams import SparseRows, stack
+from jinyi.models.topic_folder import TopicHead
+from jinyi.models.topic_model import TopicModel
+from jinyi.models.work import run
+from jinyi.tokens import TruncationReport
+
+METHODS = ("linear", "reference", "prompt")
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """How `TopicClassifier.fit` learns; the arguments of that class say what each of them is.
+
+    Raises:
+        InputError: one that there is not, or a number out of range.
+    """
+
+    method: str
+    features: str
+    decider: str
+    neighbors: int
+    whitening: int | None
+    C: float
+
+    def __post_init__(self) -> None:
+        for name, known in (("method", METHODS), ("features", FEATURES), ("decider", DECIDERS)):
+            value: Any = getattr(self, name)
+            if value not in known:
+                raise InputError(
+                    found=shorten(value),
+                    expected=" or ".join(map(repr, known)),
+                    fix="Choose one of them.",
+                    where=name,
+                )
+        if isinstance(self.C, bool) or not isinstance(self.C, (int, float, np.number)) or not self.C > 0:
+            raise InputError(
+                found=shorten(self.C), expected="a number above 0", fix="Leave it out.", where="C"
+            )
+        whole_number(self.neighbors, "neighbors", fix="Leave it out.")
+
+
+def fit_head(
+    topics: TopicModel,
+    texts: Sequence[str],
+    targets: npt.NDArray[np.int64],
+    classes: int,
+    settings: HeadSettings,
+) -> tuple[TopicHead, TruncationReport]:
+    """Fit a linear or reference head on texts as the model sees them; also say which texts were cut.
+
+    Args:
+        topics: the opened model.
+        texts: checked texts.
+        targets: int64 [n], number of each text's class.
+        classes: number of classes.
+        settings: with method "linear" or "reference".
+
+    Raises:
+        InputError: whitening to more dimensions than the texts allow.
+    """
+    linear, folder = settings.method == "linear", topics.source.folder
+    features = settings.features if linear else "vectors"
+    parts: list[SparseRows] = []
+
+    def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
+        work, counts = topics.inputs(part, "report", features)
+        parts.append(counts)
+        return run(work), work.report
+
+    vectors, report = compute_once(
+        list(texts),
+        (folder.vector_size if features != "ngrams" else 0,),
+        compute,
+        truncate="warn",
+        max_length=folder.max_length,
+        label="texts",
+        show_progress=None,
+    )
+    if linear and features == "vectors":
+        return LinearHead.fit(vectors, targets, classes, settings.C), report
+    if linear:
+        counts = stack(parts).take(deduplicate(texts)[1])
+        return JointHead.fit(vectors, counts, targets, classes, settings.C), report
+    head = ReferenceHead.fit(
+        vectors,
+        targets,
+        classes,
+        decider=settings.decider,
+        neighbors=settings.neighbors,
+        whitening=settings.whitening,
+    )
+    return head, report
