@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 HOST = "127.0.0.1"
+PATIENCE_S = 180.0  # with a start or an end, on machines with much else to do
 _LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 
 
@@ -85,7 +86,7 @@ class Server:
         """GET; see `ask`."""
         return self.ask("GET", path, **options)
 
-    def wait_ready(self, timeout_s: float = 60.0) -> None:
+    def wait_ready(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the models compute."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
@@ -138,7 +139,7 @@ def serving(
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        assert heard.wait(60) and server.port, "\n".join(server.log)
+        assert heard.wait(PATIENCE_S) and server.port, "\n".join(server.log)
         if ready:
             server.wait_ready()
         yield server
@@ -148,7 +149,7 @@ def serving(
     finally:
         if process.poll() is None:
             process.terminate()
-        code = process.wait(60)
+        code = process.wait(PATIENCE_S)
         reader.join(10)
         assert process.stdout is not None
         process.stdout.close()
