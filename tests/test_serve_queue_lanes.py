@@ -150,3 +150,23 @@ def test_what_the_worker_lost_is_not_waited_for() -> None:
         assert at.dispatcher.waiting.wait_s(10) == pytest.approx(0.01)  # the row waits again
 
     asyncio.run(play())
+
+
+def test_a_pause_of_the_machine_does_not_refuse_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr("jinyi.serve.queue.engine.time.monotonic", lambda: clock)
+
+    async def play() -> None:
+        nonlocal clock
+        record = Floor(2).record
+        for _ in range(100):
+            record.measured_quick(200, 0.02)
+        assert record.quick_rate == pytest.approx(10_000)
+        record.measured_quick(200, 60.0)
+        assert record.quick_rate < 100
+        clock += 3
+        assert record.quick_rate == 0  # as if never measured
+        record.measured_quick(200, 0.02)
+        assert record.quick_rate == pytest.approx(10_000)
+
+    asyncio.run(play())

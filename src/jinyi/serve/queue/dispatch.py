@@ -226,6 +226,7 @@ class Dispatcher:
         """Leave out of account that the server itself stood still for so long."""
         for lane in self._lanes.values():
             lane.since += seconds
+        self._quick_done += seconds
 
     def _allowed(self, lane: _Lane) -> float:
         slab = lane.slabs[0]

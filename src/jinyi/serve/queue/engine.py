@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +23,19 @@ from jinyi.tokens import Encoded, TruncationReport
 if TYPE_CHECKING:
     from jinyi.serve.queue.queue import RowQueue
 
+_FORGET_S = 2.0
 _LEAST_BATCH = 256
 _BATCH_S = 0.1
 _RATE_FROM = 256  # tokens: the time of smaller slabs says little about many
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Fading sums, so that their ratio is the speed of now."""
+
+    tokens: float = 0.0
+    seconds: float = 0.0
+    at: float = -math.inf
 
 
 class EngineRecord:
@@ -55,11 +68,9 @@ class EngineRecord:
         self.precision = ""
         self.rate = 0.0
         """Tokens per second where there are many; 0 before it was measured."""
-        self._quick = (0.0, 1e-9)
+        self._quick = _Sums()
         self.pace = 0.0
         """Tokens per second over slabs of any size, which are slower if they are small."""
-        self.quick_rate = 0.0
-        """Tokens per second of short requests where there are many; 0 before it was measured."""
         self.short_tokens = 0
         """Waiting tokens of short requests."""
         self.quick_tokens = 0
@@ -103,9 +114,18 @@ class EngineRecord:
             tokens: of this one.
             seconds: since the one before was done, on whatever lane.
         """
+        now = time.monotonic()
+        if now - self._quick.at > _FORGET_S:
+            self._quick = _Sums()
         # Over many, as two that end together say nothing one by one.
-        self._quick = (0.95 * self._quick[0] + tokens, 0.95 * self._quick[1] + seconds)
-        self.quick_rate = self._quick[0] / self._quick[1]
+        self._quick = _Sums(0.95 * self._quick.tokens + tokens, 0.95 * self._quick.seconds + seconds, now)
+
+    @property
+    def quick_rate(self) -> float:
+        """Tokens per second of short requests where there are many; 0 where it was not measured lately."""
+        # A pause of the machine would count for ever, if it were not forgotten: what is refused is not measured.
+        fresh = time.monotonic() - self._quick.at <= _FORGET_S
+        return self._quick.tokens / self._quick.seconds if fresh and self._quick.seconds else 0.0
 
 
 class QueuedEngine:
