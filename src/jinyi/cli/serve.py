@@ -50,7 +50,10 @@ def serve(
     ] = 8_000_000,
     max_wait: Annotated[
         float,
-        typer.Option(help="Seconds; new work that would wait longer gets 429.", envvar="JINYI_MAX_WAIT"),
+        typer.Option(
+            help="Seconds; new work that would take longer behind what is there gets 429.",
+            envvar="JINYI_MAX_WAIT",
+        ),
     ] = 5.0,
     request_timeout: Annotated[
         float,

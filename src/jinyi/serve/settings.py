@@ -61,7 +61,7 @@ class Settings:
         max_batch_tokens: most tokens of one batch, padding included.
         max_client_batch_size: most inputs of one request.
         payload_limit: most bytes of one body.
-        max_wait_s: an estimated wait above this many seconds refuses new work with 429.
+        max_wait_s: new work that would take longer behind what is there already, as estimated, gets 429.
         request_timeout_s: a request not computed by then is given up.
         hang_s: a batch that lasts longer is taken for hung, and the worker restarted.
         body_timeout_s: the headers of a request must have arrived by then, and its body after as long again.
