@@ -38,13 +38,14 @@ HOST = "127.0.0.1"
 GRACE = 10.0  # seconds that answers may take after the end of the run
 MOST_CONNECTIONS = 4000
 SOON = 0.01  # seconds within which a refusal should be told: RESULT has the share of answers that were
+CHUNKS_END = b"\r\n0\r\n\r\n"
 HEAD = b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
 class Connection:
     """A kept connection with at most one request on its way."""
 
-    __slots__ = ("closes", "due", "group", "left", "socket", "status", "tail", "unsent")
+    __slots__ = ("chunked", "closes", "due", "group", "left", "socket", "status", "tail", "unsent")
 
     def __init__(self, port: int, group: Group) -> None:
         self.group = group
@@ -62,6 +63,7 @@ class Connection:
         self.due = 0.0
         self.status = 0
         self.left = -1
+        self.chunked = False
         self.tail = b""
 
     def send(self, request: bytes, due: float) -> bool:
@@ -85,6 +87,8 @@ class Connection:
         data = self.socket.recv(1 << 20)
         if not data:
             raise ConnectionResetError
+        if self.chunked:
+            return self.ends(data)
         if self.left >= 0:
             self.left -= len(data)
             return self.left <= 0
@@ -95,12 +99,20 @@ class Connection:
             return False
         head = data[:end].lower()
         self.status = int(head[9:12])
+        self.closes = b"\r\nconnection: close" in head
         at = head.find(b"\r\ncontent-length:")
         if at < 0:
-            raise SystemExit(f"an answer without Content-Length: {head!r}")
+            if b"\r\ntransfer-encoding: chunked" not in head:
+                raise SystemExit(f"an answer of unknown length: {head!r}")
+            self.chunked, self.tail = True, b""
+            return self.ends(data[end + 4 :])
         self.left = int(head[at + 17 :].split(b"\r\n", 1)[0]) - (len(data) - end - 4)
-        self.closes = b"\r\nconnection: close" in head
         return self.left <= 0
+
+    def ends(self, data: bytes) -> bool:
+        """Take more of an answer in chunks; returns whether the empty one that ends it is there."""
+        self.tail = (self.tail + data[-len(CHUNKS_END) :])[-len(CHUNKS_END) :]
+        return self.tail == CHUNKS_END
 
 
 class Group:

@@ -6,7 +6,7 @@ Systems yield `Answers`; scoring and tables are in `topics.py`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from jinyi.evals.topic_labels import one_way
 from jinyi.evals.topic_vectors import TextVectors, compact
 from jinyi.models.common import FloatArray
 from jinyi.models.joint_head import JointHead
+from jinyi.models.mixture import WORD_EXAMPLES, mixed, word_weight
 from jinyi.models.topic_classifier import TopicClassifier
 
 Numbers = npt.NDArray[np.int64]
@@ -93,17 +94,26 @@ def zero_shot(
     model: Model, data: TopicData, folds: Sequence[Fold], prompt_name: str, prompt: str | None
 ) -> Answers:
     """Score the label words in a prompt, without any training row."""
+    scores, cut = _word_scores(model, data, folds, prompt)
+    # One answer for the folds that score one file: nothing deviates between them.
+    done = {id(proba): best_of(proba, np.arange(len(data.labels))) for proba in scores}
+    answers = [done[id(proba)] for proba in scores]
+    settings = {"method": "zero-shot", "prompt": prompt}
+    return answers_of(model, f"zero-shot, {prompt_name}", answers, settings, cut=cut)
+
+
+def _word_scores(
+    model: Model, data: TopicData, folds: Sequence[Fold], prompt: str | None
+) -> tuple[list[FloatArray], int]:
+    """Return what the label words say of each fold's texts, float32 [n, labels], and how many of a file were cut."""
     classifier = model.classifier(labels=data.labels.by_word, prompt=prompt)
-    done: dict[Path, tuple[Numbers, FloatArray]] = {}
+    done: dict[Path, FloatArray] = {}
     cut = 0
     for fold in folds:
         if fold.scored.path not in done:
-            proba, fold_cut = _ask(classifier, fold)
-            done[fold.scored.path] = best_of(proba, np.arange(len(data.labels)))
+            done[fold.scored.path], fold_cut = _ask(classifier, fold)
             cut = max(cut, fold_cut)
-    answers = [done[fold.scored.path] for fold in folds]
-    settings = {"method": "zero-shot", "prompt": prompt}
-    return answers_of(model, f"zero-shot, {prompt_name}", answers, settings, cut=cut)
+    return [done[fold.scored.path] for fold in folds], cut
 
 
 def prompt_tuned(
@@ -130,9 +140,23 @@ def prompt_tuned(
     return answers_of(model, f"prompt fine-tuning, {prompt_name}", answers, settings, seed=seed, cut=cut)
 
 
-def linear(model: Model, data: TopicData, folds: Sequence[Fold], vectors: TextVectors) -> Answers:
-    """Fit the linear model of `TopicClassifier.fit(method="linear")` with its defaults on each fold."""
-    answers = []
+def linear(
+    model: Model,
+    data: TopicData,
+    folds: Sequence[Fold],
+    vectors: TextVectors,
+    templates: Mapping[str, str | None],
+) -> Iterator[Answers]:
+    """Fit the linear model of `TopicClassifier.fit(method="linear")` with its defaults on each fold.
+
+    Args:
+        model: the model.
+        data: the set.
+        folds: with training rows.
+        vectors: of the model.
+        templates: prompts by name; with each, what was learnt is mixed with what the label words say. May be empty.
+    """
+    learnt: list[tuple[Numbers, FloatArray, float]] = []
     for fold in trained(data, folds):
         assert fold.train is not None  # noqa: S101
         classes, targets = compact(fold.train.targets)
@@ -140,10 +164,22 @@ def linear(model: Model, data: TopicData, folds: Sequence[Fold], vectors: TextVe
             vectors.vectors(fold.train), vectors.ngrams(fold.train), targets, len(classes), 1.0
         )
         proba = head.proba(vectors.vectors(fold.scored), vectors.ngrams(fold.scored))
-        answers.append(best_of(proba, classes))
+        learnt.append((classes, proba, word_weight(WORD_EXAMPLES, len(targets), len(classes))))
     settings = {"method": "linear", "C": 1.0, "pooling": vectors.pooling}
     cut = max(vectors.cut[fold.scored.path, None] for fold in folds)
-    return answers_of(model, "linear, vectors and n-grams", answers, settings, cut=cut)
+    protocol = "linear, vectors and n-grams"
+    answers = [best_of(proba, classes) for classes, proba, _ in learnt]
+    yield answers_of(model, protocol, answers, settings, cut=cut)
+    for name, prompt in templates.items():
+        words, more_cut = _word_scores(model, data, folds, prompt)
+        answers = [
+            best_of(mixed(proba, scores[:, classes], weight), classes)
+            for (classes, proba, weight), scores in zip(learnt, words, strict=True)
+        ]
+        with_words = {**settings, "prompt": prompt, "word_examples": WORD_EXAMPLES}
+        yield answers_of(
+            model, f"{protocol}, label words, {name}", answers, with_words, cut=max(cut, more_cut)
+        )
 
 
 def tfidf_svm(data: TopicData, folds: Sequence[Fold]) -> Answers:

@@ -274,7 +274,8 @@ def _answers(
         texts = {name: prompt for name, prompt in templates.items() if prompt is not None}
         yield from references(model, data, folds, vectors, prompts=texts, **reference)
     if "linear" in wanted:
-        yield linear(model, data, folds, vectors)
+        # Where words can be scored, as `_methods` has found.
+        yield from linear(model, data, folds, vectors, templates if "zero-shot" in wanted else {})
     if "prompt" in wanted:
         for name, prompt in templates.items():
             yield prompt_tuned(model, data, folds, name, prompt, prompt_options, seed)

@@ -23,6 +23,7 @@ from jinyi.models.common import (
 )
 from jinyi.models.estimator import TextEstimator
 from jinyi.models.labels import Labels, class_numbers
+from jinyi.models.mixture import WORD_EXAMPLES, word_weight
 from jinyi.models.source import Opener, Source
 from jinyi.models.temperature import TopicCalibration
 from jinyi.models.topic_fit import HeadSettings, fit_head
@@ -57,6 +58,8 @@ class TopicClassifier(TextEstimator):
         whitening: for "reference": whiten the vectors (see `Whitening`) to so many dimensions, fitted on the training
             texts, which must be more; None does not.
         C: for "linear": inverse strength of the penalty on the weights; noisy labels want less, clean ones more.
+        word_examples: for "linear", where every class has a label word: how many examples of each class the words are
+            worth. What words and examples say is mixed accordingly; 0 leaves the words out.
         calibrate: zero-shot: subtract each label's score on a text without content (contextual calibration, Zhao et
             al. 2021), which removes the preference for frequent words. It changes labels and needs no labelled texts;
             the temperature that `jinyi calibrate` fits changes probabilities alone.
@@ -85,6 +88,7 @@ class TopicClassifier(TextEstimator):
         neighbors: int = 5,
         whitening: int | None = None,
         C: float = 1.0,
+        word_examples: float = WORD_EXAMPLES,
         calibrate: bool = False,
         precision: str = "auto",
         threads: int | None = None,
@@ -99,6 +103,7 @@ class TopicClassifier(TextEstimator):
         self.neighbors = neighbors
         self.whitening = whitening
         self.C = C
+        self.word_examples = word_examples
         self.calibrate = calibrate
         self.precision = precision
         self.threads = threads
@@ -265,7 +270,9 @@ class TopicClassifier(TextEstimator):
             return self
         head, report = fit_head(topics, texts, targets, len(classes), self._settings())
         warn_cut(report, "warn", source.folder.max_length)
-        topics.learnt(head, classes, method=self.method, features=self.features)
+        worth = self.word_examples if self.method == "linear" else 0.0
+        weight = word_weight(float(worth), len(texts), len(classes))
+        topics.learnt(head, classes, method=self.method, features=self.features, word_weight=weight)
         self.classes_ = classes
         return self
 
@@ -311,6 +318,7 @@ class TopicClassifier(TextEstimator):
             state["fitted"] = {
                 "method": topics.method,
                 "features": topics.features,
+                "word_weight": topics.word_weight,
                 "classes": self.classes_.tolist(),
                 "decider": self.decider,
                 "neighbors": self.neighbors,
@@ -374,7 +382,15 @@ class TopicClassifier(TextEstimator):
 
     def _settings(self) -> HeadSettings:
         """Check how `fit` learns."""
-        return HeadSettings(self.method, self.features, self.decider, self.neighbors, self.whitening, self.C)
+        return HeadSettings(
+            self.method,
+            self.features,
+            self.decider,
+            self.neighbors,
+            self.whitening,
+            self.C,
+            self.word_examples,
+        )
 
     def _proba(
         self, X: str | Iterable[str], truncate: str, show_progress: bool | None

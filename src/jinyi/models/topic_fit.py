@@ -38,6 +38,7 @@ class HeadSettings:
     neighbors: int
     whitening: int | None
     C: float
+    word_examples: float
 
     def __post_init__(self) -> None:
         for name, known in (("method", METHODS), ("features", FEATURES), ("decider", DECIDERS)):
@@ -52,6 +53,15 @@ class HeadSettings:
         if isinstance(self.C, bool) or not isinstance(self.C, (int, float, np.number)) or not self.C > 0:
             raise InputError(
                 found=shorten(self.C), expected="a number above 0", fix="Leave it out.", where="C"
+            )
+        worth: Any = self.word_examples
+        number = isinstance(worth, (int, float, np.number)) and not isinstance(worth, bool)
+        if not number or not 0 <= worth < float("inf"):
+            raise InputError(
+                found=shorten(worth),
+                expected="a number, 0 or more",
+                fix="Leave it out.",
+                where="word_examples",
             )
         whole_number(self.neighbors, "neighbors", fix="Leave it out.")
 

@@ -14,6 +14,7 @@ from jinyi.models.common import FloatArray, merge_windows, normalise_rows
 from jinyi.models.heads import softmax
 from jinyi.models.joint_head import JointHead
 from jinyi.models.labels import Labels, label_words
+from jinyi.models.mixture import mixed_work
 from jinyi.models.ngrams import SparseRows, count_ngrams
 from jinyi.models.source import Source
 from jinyi.models.temperature import TopicCalibration
@@ -43,6 +44,7 @@ class TopicModel:
         head: what was fitted on vectors or n-grams; None without.
         method: how what the folder holds was fitted; None where nothing was.
         features: of that fit.
+        word_weight: how much the label words count beside what was fitted.
     """
 
     def __init__(self, source: Source, *, labels: Labels | None, prompt: str | None, calibrate: bool) -> None:
@@ -75,6 +77,7 @@ class TopicModel:
         fitted = (saved.get("fitted") or {}) if labels is None else {}
         self.method = str(fitted["method"]) if fitted else None
         self.features = str(fitted.get("features", "vectors"))
+        self.word_weight = float(fitted.get("word_weight", 0.0))
         self.contextual = self.method != "prompt" and (
             calibrate or (labels is None and bool(saved.get("calibrate")))
         )
@@ -99,15 +102,29 @@ class TopicModel:
         """Return what probabilities are made of, as plain data: classes, label words and prompt, what was fitted."""
         state: dict[str, Any] = {"classes": [] if self.classes is None else self.classes.tolist()}
         if self.head is not None:
-            return state | {"fitted": self.method}
+            state["fitted"] = self.method
+            if not self.word_weight:
+                return state
+            state["word_weight"] = self.word_weight
         if self._zero_shot is not None:
             words = list(self.words.values())
             return state | {"words": words, "prompt": self.prompt, "contextual": self.contextual}
         return state
 
-    def learnt(self, head: TopicHead, classes: npt.NDArray[Any], *, method: str, features: str) -> None:
-        """Take a fitted head in place of what decided before."""
+    def learnt(
+        self, head: TopicHead, classes: npt.NDArray[Any], *, method: str, features: str, word_weight: float
+    ) -> None:
+        """Take a fitted head in place of what decided before.
+
+        Args:
+            head: the head.
+            classes: its labels.
+            method: how it was fitted.
+            features: what it sees.
+            word_weight: of the label words beside it; without effect where a class has none.
+        """
         self.head, self.classes, self.method, self.features = head, classes, method, features
+        self.word_weight = word_weight if all(label in self.words for label in classes.tolist()) else 0.0
 
     def known_classes(self) -> npt.NDArray[Any]:
         """Return the labels of the probabilities.
@@ -126,14 +143,13 @@ class TopicModel:
 
     def work(self, texts: list[str], mode: TruncateMode) -> Work:
         """Return rows of texts, whose outputs become class probabilities, float32 [n, classes]."""
-        head = self.head
-        if isinstance(head, JointHead):
-            joint = head
-            vectors, counts = self.inputs(texts, mode, "both" if len(head.vector_weight) else "ngrams")
-            return replace(vectors, finish=lambda outputs: joint.proba(vectors.finish(outputs), counts))
-        if head is not None:
-            fitted, (vectors, _) = head, self.inputs(texts, mode, "vectors")
-            return replace(vectors, finish=lambda outputs: fitted.proba(vectors.finish(outputs)))
+        if self.head is not None:
+            learnt = self._learnt_work(self.head, texts, mode)
+            if not self.word_weight or self._zero_shot is None:
+                return learnt
+            places = {label: place for place, label in enumerate(self.words)}
+            columns = np.array([places[label] for label in self.known_classes().tolist()], np.int64)
+            return mixed_work(learnt, self._zero_shot.work(texts, mode), columns, self.word_weight)
         if self._zero_shot is not None:
             return self._zero_shot.work(texts, mode)
         assert self._class_engine is not None  # noqa: S101 - classes come from one of these
@@ -144,6 +160,14 @@ class TopicModel:
             return softmax(merge_windows(outputs[0], encoded, len(texts)))
 
         return Work((Pass(self._class_engine, encoded, tokenizer.pad_id),), finish, encoded.report)
+
+    def _learnt_work(self, head: TopicHead, texts: list[str], mode: TruncateMode) -> Work:
+        if isinstance(head, JointHead):
+            joint = head
+            vectors, counts = self.inputs(texts, mode, "both" if len(head.vector_weight) else "ngrams")
+            return replace(vectors, finish=lambda outputs: joint.proba(vectors.finish(outputs), counts))
+        vectors, _ = self.inputs(texts, mode, "vectors")
+        return replace(vectors, finish=lambda outputs: head.proba(vectors.finish(outputs)))
 
     def inputs(self, texts: list[str], mode: TruncateMode, features: str) -> tuple[Work, SparseRows]:
         """Return what a fitted head sees of texts, both from the same ids; without columns what is not asked for."""

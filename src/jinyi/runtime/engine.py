@@ -33,6 +33,9 @@ _Purpose = Literal["alone", "shared", "bulk"]
 # Weights in the layers from which on one batch keeps all cores busy: one compiled graph does for both.
 LARGE_MODEL = 40_000_000
 _WARM_WIDTHS = 64
+# Kernels that OpenVINO keeps for each stream, some twenty a shape; its 5,000 take gigabytes in 8 bits (10 MB a shape).
+# Few rows need theirs again and again; of many, no two batches are alike.
+_KEPT_KERNELS: dict[_Purpose, int] = {"alone": 1500, "shared": 1500, "bulk": 500}
 # Up to so many tokens a small model's batch is filled up to one of few numbers of rows: the kernels of a new shape take
 # longer than the added rows.
 _FILLED = 1024
@@ -193,6 +196,8 @@ class OpenVinoEngine:
                     "INFERENCE_NUM_THREADS": str(self.threads),
                     # A pinned thread waits for its core when another process has it.
                     "ENABLE_CPU_PINNING": "NO",
+                    # Not in the list of properties, but the only bound there is.
+                    "CPU_RUNTIME_CACHE_CAPACITY": str(_KEPT_KERNELS[purpose]),
                 }
                 graph, self._model = self._model or self._build(), None
                 model = self._core.compile_model(graph, "CPU", options)
