@@ -104,7 +104,8 @@ def test_rows_equal_the_classifier(model: str, folds: TopicData) -> None:
     assert rows[f"topic, zero-shot, “{PROMPT}”"].scores == pytest.approx(scores(folds, [zero]))
     assert not rows[f"topic, zero-shot, “{PROMPT}”"].deviations
     cases: dict[str, dict[str, Any]] = {
-        "linear, vectors and n-grams": {"method": "linear"},
+        "linear, vectors and n-grams": {"method": "linear", "word_examples": 0},
+        f"linear, vectors and n-grams, label words, “{PROMPT}”": {"method": "linear", "prompt": PROMPT},
         "reference, prototype, no prompt": {"method": "reference"},
         "reference, nearest, no prompt": {"method": "reference", "decider": "nearest"},
         "reference, knn (k=5), no prompt": {"method": "reference", "decider": "knn"},

@@ -113,11 +113,12 @@ def test_a_slow_body_is_given_up(server: Server) -> None:
     with socket.create_connection((HOST, server.port), timeout=10) as connection:
         start = time.monotonic()
         connection.sendall(head_of(100) + b"{")
-        answer = connection.recv(65536).decode()
+        answer = ""
+        while part := connection.recv(65536):  # until the door is shut
+            answer += part.decode()
         assert answer.startswith("HTTP/1.1 400")
         assert "did not arrive within 1 s" in answer
         assert time.monotonic() - start < 5
-        assert connection.recv(65536) == b""  # and the door is shut
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /embed HTTP/1.1\r\nhost: x\r\n", b"whole"])
