@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
 from jinyi.errors import FolderError
 from jinyi.scratch import Scratch
+from jinyi.train.run.lock import locked
 
 HOLD = "import sys; from jinyi.scratch import Scratch; s = Scratch(sys.argv[1]); print(s.path, flush=True); input()"
 
@@ -47,9 +49,13 @@ def test_of_a_killed_process_removed_by_the_next(tmp_path: Path) -> None:
     killed.wait()
     assert left.is_dir()
     (tmp_path / "jinyi-notes").mkdir()  # somebody's own
+    run = tmp_path / "jinyi-tiny-topic"  # a finished training, which has left its lock
+    with locked(run, Accelerator(cpu=True), resume=False):
+        pass
+    assert any(file.name.endswith("lock") for file in run.iterdir())
     with Scratch(tmp_path) as own:
         assert not left.exists()
-        assert own.is_dir() and held.is_dir() and (tmp_path / "jinyi-notes").is_dir()
+        assert own.is_dir() and held.is_dir() and (tmp_path / "jinyi-notes").is_dir() and run.is_dir()
     living.communicate("\n")
     assert living.returncode == 0 and not held.exists()
 

@@ -14,7 +14,7 @@ from weakref import finalize
 from jinyi.errors import FolderError
 
 PREFIX = "jinyi-"
-_LOCK = ".lock"
+_LOCK = ".scratch-lock"  # of no other folder: a finished training run in the same place has a file .lock
 
 
 class Scratch:
