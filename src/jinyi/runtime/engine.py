@@ -37,8 +37,8 @@ _WARM_WIDTHS = 64
 # Few rows need theirs again and again; of many, no two batches are alike.
 _KEPT_KERNELS: dict[_Purpose, int] = {"alone": 1500, "shared": 1500, "bulk": 500}
 # Up to so many tokens a small model's batch is filled up to one of few numbers of rows: the kernels of a new shape take
-# longer than the added rows.
-_FILLED = 1024
+# longer than the added rows, and memory for good. Fuller ones are as full as the budget of a batch allows.
+_FILLED = 1792
 
 
 @cache

@@ -50,9 +50,8 @@ class Slab:
         self.ids = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         self.splits = arrays[1].tolist()
         self.masks = arrays[3].tolist() if arrays[3].ndim == 2 else None
-        # Short requests come in ever other mixtures, and a new shape takes longer than some padding.
-        coarse = True if head["lane"] != BULK else None
-        batches = make_batches(self, pad_id=head["pad"], token_budget=head["budget"], coarse=coarse)
+        # Requests come in ever other mixtures: a new shape takes longer than some padding, and memory for good.
+        batches = make_batches(self, pad_id=head["pad"], token_budget=head["budget"], coarse=True)
         self.batches = {id(batch): batch for batch in batches}
         """Those still to be computed, by their identity."""
         self.left = len(self.ids)
