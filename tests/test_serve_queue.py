@@ -351,7 +351,8 @@ def test_batches_hold_rows_of_similar_length_within_the_budget(folders: dict[str
             np.random.default_rng(0).shuffle(wanted)
             check(await on.compute(wanted), wanted)
             tokens, padded = on.events.total("slab", "tokens"), on.events.total("slab", "padded")
-            assert tokens == sum(map(len, wanted)) and tokens <= padded < 1.1 * tokens
+            # Widths in steps of four to eight: few shapes.
+            assert tokens == sum(map(len, wanted)) and tokens <= padded < 1.25 * tokens
             assert on.events.count("slab") > 400 * 22 / 512 / 2
 
     asyncio.run(play())
