@@ -25,7 +25,7 @@ class QueueLimits:
     Args:
         batch_tokens: most tokens of a batch, padding included; slow models get smaller ones.
         max_waiting_tokens: tokens that may wait; with so many, new work is refused.
-        max_wait_s: an estimated wait above this refuses new work.
+        max_wait_s: new work that would take longer behind what is there already, as estimated, is refused.
         hang_s: a batch that lasts this much longer than it should is taken for hung.
         compile_s: what the first batch of a kind may last longer.
         open_s: what opening an engine may last; it is tried three times.
