@@ -13,14 +13,25 @@ endif
 RUN = .venv-run
 DEV = .venv
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --constraint constraints.txt
+SLOW_FILES = $(shell grep -lF mark.slow tests/test_*.py)
 PACKAGE_FILES := $(shell find src/jinyi -type f ! -name '*.pyc')
 
-.PHONY: run test lint types fast slow browser compat format clean
+.PHONY: run test tests beside lint types fast slow browser compat format clean
 
 run: $(RUN)/installed
 	@$(RUN)/$(BIN)/python examples/quickstart.py
 
-test: lint types fast slow compat
+# Types and the readers of other releases keep one core busy for a while: they run beside the tests.
+test: lint
+	@$(MAKE) --no-print-directory -j 2 tests beside
+
+tests:
+	@$(MAKE) --no-print-directory fast
+	@$(MAKE) --no-print-directory slow
+
+beside:
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory compat
 
 lint: $(DEV)/installed
 	$(DEV)/$(BIN)/ruff check .
@@ -33,9 +44,9 @@ fast: $(DEV)/installed
 	$(DEV)/$(BIN)/pytest -q -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 # Without tests/compat: the target of that name runs it, with the old release too. Single tests take up to a minute:
-# a worker with nothing left takes over tests of the others.
+# a worker with nothing left takes over tests of the others. Files without a slow test are not imported.
 slow: $(DEV)/installed browser
-	$(DEV)/$(BIN)/pytest -q -m slow -n auto --maxprocesses 4 --dist worksteal --ignore tests/compat
+	$(DEV)/$(BIN)/pytest -q -m slow -n auto --maxprocesses 4 --dist worksteal $(SLOW_FILES)
 
 # The server's page is tested in Chromium: Debian's, where there is neither it nor Chrome with its driver.
 browser:

@@ -117,6 +117,17 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """Idle PyTorch threads spin and would slow OpenVINO's down."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def embed_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A model that makes vectors, as its authors would have put it on a hub."""

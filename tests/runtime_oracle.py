@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.numpy import load_file
 from transformers import (
@@ -157,3 +159,7 @@ def openvino_engine(found: Oracle, head: Head) -> Engine:
 
 def torch_engine(found: Oracle, head: Head) -> Engine:
     return TorchEngine(found.config, found.weights, head, device="cpu")
+
+
+Opens = Callable[[Oracle, Head], Engine]
+both_engines = pytest.mark.parametrize("opened", [openvino_engine, torch_engine], ids=["openvino", "torch"])

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 import jinyi
+from folder_tools import edit
 from jinyi.errors import InputError
 from jinyi.folder import read_folder, update_record
+from jinyi.models.int8 import measure
+from jinyi.registry import models_home
 from small_models import write_small
 
 PAIRS = [
@@ -57,6 +60,32 @@ def test_in_place_and_refused_above_the_limit(run, tmp_path: Path, pairs: Path) 
     update_record(folder, int8={**read_folder(folder).record["int8"], "loss": 0.31})
     with pytest.raises(InputError, match="loss of 0.31"):
         jinyi.PairScorer.load(folder, precision="int8")
+
+
+def test_what_the_registry_knows_counts_and_stays(
+    run, tmp_path: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A published folder has no jinyi.json: how its pairs are marked, and which label means similar, is by its name."""
+    monkeypatch.setenv("JINYI_HOME", str(tmp_path / "home"))
+    facts = {"segment_ids": "zeros", "labels": ["similar", "not similar"]}
+    monkeypatch.setattr("jinyi.registry.facts_of", lambda name: facts if name == "authors/pairs" else {})
+    place = write_small(models_home() / "authors/pairs", "pair", outputs=2, similar_label=0)
+    stated = update_record(place, target=tmp_path / "stated", segment_ids="zeros")
+    for file in ("jinyi.json", "MANIFEST.sha256"):
+        (place / file).unlink()
+    edit(place / "config.json", id2label={"0": "LABEL_0", "1": "LABEL_1"}, label2id=None)
+    for name, out in (("authors/pairs", "known"), (stated, "said")):
+        options = ("--samples", pairs, "-d", f"toy={pairs}", "-o", tmp_path / out)
+        code, _, err = run("quantize", "-m", name, *options)
+        assert code == 0, err
+    known, said = read_folder(tmp_path / "known"), read_folder(tmp_path / "said")
+    assert (known.segment_ids, known.similar) == (said.segment_ids, said.similar) == ("zeros", 0)
+    assert known.record["int8"] == said.record["int8"]
+    expected, plain = said.ranges(), measure(place, [(a, b) for a, b, _ in PAIRS])
+    ranges = known.ranges()
+    assert ranges and expected and set(ranges) == set(expected)
+    assert all(np.array_equal(ranges[key], expected[key]) for key in expected)
+    assert any(not np.array_equal(ranges[key], plain[key]) for key in expected)
 
 
 def test_faults(run, tmp_path: Path, pairs: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,35 +9,23 @@ import pytest
 import torch
 
 from jinyi.batches import make_batches
-from jinyi.runtime import Engine, Head, open_engine
+from jinyi.runtime import Head, open_engine
 from jinyi.runtime.graph import build_graph
 from jinyi.runtime.torch_encoder import attend
-from runtime_oracle import (  # noqa: E501
+from runtime_oracle import (
     LABELS,
     MODELS,
+    Opens,
     Oracle,
+    both_engines,
     encode,
-    openvino_engine,
     oracle,
     results,
     softmax,
     texts,
-    torch_engine,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """Idle PyTorch threads spin and would slow OpenVINO's down."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(params=[openvino_engine, torch_engine], ids=["openvino", "torch"])
-def opened(request: pytest.FixtureRequest) -> Callable[[Oracle, Head], Engine]:
-    return request.param  # type: ignore[no-any-return]
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.fixture(params=MODELS)
@@ -46,7 +33,8 @@ def found(request: pytest.FixtureRequest) -> Oracle:
     return oracle(request.param)
 
 
-def test_hidden_states(found: Oracle, opened: Callable[[Oracle, Head], Engine]) -> None:
+@both_engines
+def test_hidden_states(found: Oracle, opened: Opens) -> None:
     engine = opened(found, Head(kind="tokens"))
     seen = 0
     for batch, output in engine.run(make_batches(encode(texts()), pad_id=0)):
@@ -57,8 +45,9 @@ def test_hidden_states(found: Oracle, opened: Callable[[Oracle, Head], Engine]) 
     assert seen == 200
 
 
+@both_engines
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max", "first_last"])
-def test_pooling(found: Oracle, opened: Callable[[Oracle, Head], Engine], pooling: str) -> None:
+def test_pooling(found: Oracle, opened: Opens, pooling: str) -> None:
     pool = {
         "cls": lambda first, last: last[0],
         "mean": lambda first, last: last.mean(0),
@@ -71,7 +60,8 @@ def test_pooling(found: Oracle, opened: Callable[[Oracle, Head], Engine], poolin
     )
 
 
-def test_dense_maps_and_normalisation(opened: Callable[[Oracle, Head], Engine]) -> None:
+@both_engines
+def test_dense_maps_and_normalisation(opened: Opens) -> None:
     found, rng = oracle("bert"), np.random.default_rng(0)
     maps = [
         (rng.normal(size=(20, 48)), rng.normal(size=20)),
@@ -85,12 +75,14 @@ def test_dense_maps_and_normalisation(opened: Callable[[Oracle, Head], Engine]) 
     np.testing.assert_allclose(results(opened(found, head), encode(texts())), wanted, rtol=0, atol=1e-5)
 
 
-def test_class_probabilities(found: Oracle, opened: Callable[[Oracle, Head], Engine]) -> None:
+@both_engines
+def test_class_probabilities(found: Oracle, opened: Opens) -> None:
     logits = results(opened(found, Head(kind="classes")), encode(texts()))
     np.testing.assert_allclose(softmax(logits), softmax(found.classes), rtol=0, atol=1e-6)
 
 
-def test_word_scores_at_the_masks(found: Oracle, opened: Callable[[Oracle, Head], Engine]) -> None:
+@both_engines
+def test_word_scores_at_the_masks(found: Oracle, opened: Opens) -> None:
     rows = encode(texts())
     everything = results(opened(found, Head(kind="mlm")), rows)
     np.testing.assert_allclose(everything, found.words, rtol=0, atol=1e-5)

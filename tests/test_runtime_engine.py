@@ -5,48 +5,34 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from jinyi.batches import make_batches
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError
-from jinyi.runtime import Engine, Head, open_engine
+from jinyi.runtime import Head, open_engine
 from jinyi.runtime.graph_pieces import with_zero
 from jinyi.runtime.int8 import measure_ranges
 from jinyi.runtime.openvino_api import load_openvino
-from runtime_oracle import (  # noqa: E501
+from runtime_oracle import (
     CHARACTERS,
     CLS,
     SEP,
+    Opens,
     Oracle,
+    both_engines,
     encode,
-    openvino_engine,
     oracle,
     results,
     texts,
-    torch_engine,
 )
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """Idle PyTorch threads spin and would slow OpenVINO's down."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(params=[openvino_engine, torch_engine], ids=["openvino", "torch"])
-def opened(request: pytest.FixtureRequest) -> Callable[[Oracle, Head], Engine]:
-    return request.param  # type: ignore[no-any-return]
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @pytest.mark.parametrize("name", ["bert", "megatron"])
@@ -149,8 +135,9 @@ def test_a_run_may_be_left_early() -> None:
     assert len(results(engine, rows)) == 200
 
 
+@both_engines
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_unreal_numbers_are_an_error(poison: float, opened: Callable[[Oracle, Head], Engine]) -> None:
+def test_unreal_numbers_are_an_error(poison: float, opened: Opens) -> None:
     found = oracle("bert")
     name = "embeddings.word_embeddings.weight"
     words = found.weights[name].copy()
@@ -163,6 +150,7 @@ def test_unreal_numbers_are_an_error(poison: float, opened: Callable[[Oracle, He
     assert "1 rows" in caught.value.found
 
 
+@both_engines
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -172,9 +160,7 @@ def test_unreal_numbers_are_an_error(poison: float, opened: Callable[[Oracle, He
         ({"masks": None}, "without mask positions"),
     ],
 )
-def test_rows_that_do_not_fit_the_model(
-    change: dict[str, Any], named: str, opened: Callable[[Oracle, Head], Engine]
-) -> None:
+def test_rows_that_do_not_fit_the_model(change: dict[str, Any], named: str, opened: Opens) -> None:
     rows = SimpleNamespace(**{"ids": [[CLS, 5, SEP]], "splits": [100], "masks": [[1]], **change})
     with pytest.raises(InputError, match=named):
         list(opened(oracle("bert"), Head(kind="mlm")).run(make_batches(rows, pad_id=0)))
@@ -189,8 +175,9 @@ def test_segments_that_the_model_lacks() -> None:
         results(engine, encode(["一丁"]))
 
 
+@both_engines
 @pytest.mark.parametrize("name", ["encoder.layer.2.output.dense.weight", "embeddings.LayerNorm.weight"])
-def test_missing_and_misshapen_weights_are_named(name: str, opened: Callable[[Oracle, Head], Engine]) -> None:
+def test_missing_and_misshapen_weights_are_named(name: str, opened: Opens) -> None:
     found = oracle("bert")
     weights = dict(found.weights)
     weights[name] = weights[name][1:]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from contrastive_process import results  # noqa: E402
 from contrastive_process import task as process_task  # noqa: E402
+from forked import succeed  # noqa: E402
 from jinyi import SentenceEncoder  # noqa: E402
 from jinyi.errors import InputError  # noqa: E402
 from jinyi.folder import write_folder  # noqa: E402
@@ -21,7 +19,18 @@ from jinyi.train.data.rows import read_rows  # noqa: E402
 from jinyi.train.recipe import Batch, ContrastiveObjective, Machine, Source  # noqa: E402
 from jinyi.train.task import Share  # noqa: E402
 from jinyi.train.tasks.contrastive import ContrastiveTask  # noqa: E402
-from train_toys import ALONE, SENTENCES, gradients, jsonl, network, recipe, tokenizer, total, train  # noqa: E402
+from train_toys import (  # noqa: E402
+    ALONE,
+    SENTENCES,
+    gradients,
+    jsonl,
+    network,
+    recipe,
+    shares_of_steps,
+    tokenizer,
+    total,
+    train,
+)
 
 TEXTS = [{"text": text} for text in SENTENCES]
 TRIPLETS = [
@@ -251,21 +260,8 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     """With gathered rows two processes have the loss and the gradients of one with the whole batch."""
     for kind in ("pairs", "triplets", "texts"):
         jsonl(tmp_path / f"{kind}.jsonl", KINDS[kind])
-    script = str(Path(__file__).with_name("contrastive_process.py"))
-    children = [
-        subprocess.Popen(
-            [sys.executable, script, str(rank), "2", str(tmp_path)], stderr=subprocess.PIPE, text=True
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        for child in children:
-            assert child.wait(timeout=240) == 0, child.stderr and child.stderr.read()
-    finally:
-        for child in children:
-            child.kill()
-            child.communicate()
-    expected = results(process_task(tmp_path, ALONE), ALONE)
+    succeed("contrastive_process.py", [(rank, 2, tmp_path) for rank in range(2)])
+    expected = shares_of_steps(process_task(tmp_path, ALONE), ALONE)
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for (loss, whole), (one, first), (two, second) in zip(expected, *parts, strict=True):
         assert one + two == pytest.approx(loss, rel=1e-5)

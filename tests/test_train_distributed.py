@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from forked import succeed  # noqa: E402
 from gather_process import gradients  # noqa: E402
 from jinyi.train.distributed import gather_rows  # noqa: E402
 
@@ -25,21 +24,7 @@ def batch(dtype: torch.dtype) -> dict[str, torch.Tensor]:
 
 def run(world: int, cases: list[tuple[tuple[int, ...], dict[str, torch.Tensor]]], folder: Path) -> None:
     torch.save(cases, folder / "batch.pt")
-    script = str(Path(__file__).with_name("gather_process.py"))
-    children = [
-        subprocess.Popen(
-            [sys.executable, script, str(rank), str(world), str(folder)], stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(world)
-    ]
-    try:
-        for child in children:
-            _, errors = child.communicate(timeout=240)
-            assert child.returncode == 0, errors
-    finally:
-        for child in children:
-            child.kill()
-            child.wait()
+    succeed("gather_process.py", [(rank, world, folder) for rank in range(world)])
 
 
 def test_processes_equal_one(tmp_path: Path) -> None:

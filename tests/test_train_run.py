@@ -10,7 +10,6 @@ import math
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import forked  # noqa: E402
 import toy_training as toy  # noqa: E402
 from jinyi.errors import FolderError, InputError  # noqa: E402
 from jinyi.folder import atomic, read_folder, verify_folder  # noqa: E402
@@ -390,16 +390,14 @@ def test_tensorboard(tmp_path: Path) -> None:
 # not see; the block itself stays in place in each of them. They meet as torchrun lets them, by the same variables.
 
 
-def together(world: int, *runs: dict[str, Any]) -> list[int]:
+def together(world: int, *runs: dict[str, Any]) -> list[int | None]:
     """Run the toy script in `world` processes, one run after the other; gives their exit codes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    script = Path(__file__).with_name("toy_training.py")
     listed = json.dumps([{**run, "folder": str(run["folder"])} for run in runs])
-    children = []
-    for rank in range(world):
-        env = os.environ | {
+    variables = [
+        {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(world),
@@ -407,12 +405,14 @@ def together(world: int, *runs: dict[str, Any]) -> list[int]:
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0",
-            "OMP_NUM_THREADS": "1",
         }
-        children.append(
-            subprocess.Popen([sys.executable, str(script), listed], env=env, stdout=subprocess.DEVNULL)
-        )
-    return [child.wait(timeout=200) for child in children]
+        for rank in range(world)
+    ]
+    ended = forked.together("toy_training.py", [[listed]] * world, variables)
+    for code, printed in ended:
+        if code:  # shown where the test fails
+            print(printed, file=sys.stderr)
+    return [code for code, _ in ended]
 
 
 def close(one: Path, other: Path) -> None:

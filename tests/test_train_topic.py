@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F  # noqa: E402
 
+from forked import succeed  # noqa: E402
 from jinyi import InputError, TopicClassifier, TruncationWarning  # noqa: E402
 from jinyi.folder import read_folder, write_folder  # noqa: E402
 from jinyi.label_words import label_words  # noqa: E402
@@ -36,9 +35,8 @@ from jinyi.train.recipe import (  # noqa: E402
 )
 from jinyi.train.task import Share  # noqa: E402
 from jinyi.train.tasks.topic import TopicTask  # noqa: E402
-from topic_process import results  # noqa: E402
 from topic_process import task as process_task  # noqa: E402
-from train_toys import gradient  # noqa: E402
+from train_toys import gradient, shares_of_steps  # noqa: E402
 
 TOKENIZER = Tokenizer(build_tokenizer(VOCAB))
 QUIET = replace(CONFIG, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
@@ -354,22 +352,8 @@ def test_evaluation_leaves_no_trace(tmp_path: Path) -> None:
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     """Texts of the other process are partners and negatives of the contrastive loss, with their gradients."""
     write_rows(tmp_path / "train.jsonl", 18)
-    script = str(Path(__file__).with_name("topic_process.py"))
-    children = [
-        subprocess.Popen(
-            [sys.executable, script, str(rank), "2", str(tmp_path)], stderr=subprocess.PIPE, text=True
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        for child in children:
-            _, errors = child.communicate(timeout=240)
-            assert child.returncode == 0, errors
-    finally:
-        for child in children:
-            child.kill()
-            child.wait()
-    expected = results(process_task(tmp_path), Share())
+    succeed("topic_process.py", [(rank, 2, tmp_path) for rank in range(2)])
+    expected = shares_of_steps(process_task(tmp_path, Share()), Share())
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for (loss, whole), (one, first), (two, second) in zip(expected, *parts, strict=True):
         assert one + two == pytest.approx(loss, rel=1e-5)

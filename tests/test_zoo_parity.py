@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,17 +36,10 @@ from jinyi.runtime.torch_engine import TorchEngine
 from small_models import VOCAB
 from zoo_models import ARCHITECTURES, CLASSES, ENCODER, MLM, build, save
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 CLS, SEP, MASK = 2, 3, 4
 MASKS = (2, 3)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    """Idle PyTorch threads spin and would slow OpenVINO's down."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rows(*, segments: bool, count: int = 16) -> SimpleNamespace:

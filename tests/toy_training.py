@@ -21,7 +21,7 @@ from jinyi.tokens import Tokenizer, build_tokenizer
 from jinyi.train.network import Network
 from jinyi.train.recipe import Recipe
 from jinyi.train.recipe.reading import parse
-from jinyi.train.run import RunResult, train
+from jinyi.train.run import RunResult, curves, train
 from jinyi.train.task import Part, Share, Task
 from small_models import CONFIG, VOCAB
 
@@ -141,8 +141,9 @@ def main() -> None:
     """Run as one process of several, one run after the other.
 
     A run is {"folder", "sets", "resume", "dropout"}; {"kill": step} ends this process by SIGKILL at that batch,
-    {"leave": step} the run alone.
+    {"leave": step} the run alone. No curves: drawing takes longer than these runs.
     """
+    curves.draw = lambda *arguments: None
     for options in json.loads(sys.argv[1]):
         made = recipe(*options.get("sets", ()))
         task = ToyTask(made, dropout=options.get("dropout", 0.1))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,3 +105,25 @@ def gradient(task: Task, step: int, shares: tuple[Share, ...]) -> tuple[float, t
         value += float(loss.detach()) * part.weight / total
     weights = [weight for weight in task.network.parameters() if weight.grad is not None]
     return value, torch.cat([weight.grad.flatten() for weight in weights])
+
+
+def shares_of_steps(task: Any, share: Share, steps: int = 3) -> list[tuple[float, dict[str, torch.Tensor]]]:
+    """Of each of the first steps this process's share of the loss, and its gradients."""
+    out = []
+    for step in range(steps):
+        rows, _ = task._sampler.rows(step)
+        (part,) = task.parts(step, share)
+        loss = task.loss(part.inputs)[0] * (part.weight / len(rows))
+        out.append((loss.item(), gradients(task, loss)))
+    return out
+
+
+def as_one_of_several(task: Callable[[Path, Share], Task]) -> None:
+    """What a script does with its arguments RANK WORLD FOLDER: its shares of the steps go to FOLDER/RANK.pt."""
+    rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    store = torch.distributed.FileStore(str(folder / "store"), world)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    here = Share(rank, world)
+    torch.save(shares_of_steps(task(folder, here), here), folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()

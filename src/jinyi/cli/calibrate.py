@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jinyi.cli.common import Device, Json, Model, Precision, Threads, check_copy, print_note, quiet_truncation
+from jinyi.cli.common import (
+    Device,
+    Json,
+    Model,
+    Precision,
+    Threads,
+    check_copy,
+    known_entries,
+    print_note,
+    quiet_truncation,
+)
 from jinyi.cli.named import named_files
 from jinyi.errors import InputError
 
@@ -95,10 +105,12 @@ def calibrate(
         scorer = PairScorer.load(known, precision=precision, threads=threads, device=device)
         with quiet_truncation():
             calibrated = calibrate_pairs(scorer, named, method=method, seed=seed, progress=progress)
-        # A copy is opened by its path, of which the registry says nothing.
-        habit = {key: folder.record[key] for key in ("segment_ids",) if key in folder.record}
         saved = update_record(
-            folder.path, target=output, overwrite=overwrite, calibration=calibrated.record, **habit
+            folder.path,
+            target=output,
+            overwrite=overwrite,
+            calibration=calibrated.record,
+            **known_entries(found, folder),
         )
     else:
         from jinyi.evals.topic_calibration import calibrate_topics, own_words

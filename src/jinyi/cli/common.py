@@ -9,11 +9,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jinyi.errors import InputError, TruncationWarning
+
+if TYPE_CHECKING:
+    from jinyi.folder import ModelFolder
+    from jinyi.registry import Located
 
 Model = Annotated[
     str | None, typer.Option("--model", "-m", help="Name or folder; default: the shipped model.")
@@ -113,6 +117,22 @@ def check_copy(folder: Path, output: Path | None, overwrite: bool, copy: str) ->
             fix="Choose another path, or add --overwrite to replace a model folder.",
             where=str(output),
         )
+
+
+def known_entries(found: Located, folder: ModelFolder) -> dict[str, Any]:
+    """Return the entries that a copy of a pair model needs: opened by its path, it has none of the registry's facts.
+
+    Args:
+        found: where the model was found.
+        folder: the model, read with those facts.
+
+    Returns:
+        Entries of `jinyi.json` for `update_record`; none for a model that was given by its path.
+    """
+    known = {key: folder.record[key] for key in ("segment_ids",) if key in found.facts}
+    if folder.task == "pair" and "labels" in found.facts:
+        known["similar_label"] = folder.similar
+    return known
 
 
 @contextmanager

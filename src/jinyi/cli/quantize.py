@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jinyi.cli.common import Json, Threads, check_copy, print_note, quiet_truncation
+from jinyi.cli.common import Json, Threads, check_copy, known_entries, print_note, quiet_truncation
 from jinyi.cli.named import named_files
 from jinyi.errors import InputError
 
@@ -52,11 +52,12 @@ def quantize(
     from jinyi.evals.eight_bits import METRIC, measure_loss
     from jinyi.folder import read_folder, update_record
     from jinyi.models.int8 import measure
-    from jinyi.registry import find_model
+    from jinyi.registry import locate
     from jinyi.scratch import Scratch
 
     named = named_files(data)
-    folder = read_folder(find_model(model))
+    found = locate(model)
+    folder = read_folder(found.path, facts=found.facts)
     check_copy(folder.path, output, overwrite, "prepared copy")
     if folder.task not in METRIC:
         raise InputError(
@@ -68,12 +69,11 @@ def quantize(
     prompt = folder.prompts.get(folder.default_prompt_name or "", "") if folder.task == "topic" else ""
     inputs = _samples(samples, rows, pairs=folder.task == "pair", prompt=prompt)
     with Scratch() as scratch, quiet_truncation():
+        # The copy first: it is read by its path when ranges are measured too.
         prepared = update_record(
-            folder.path,
-            target=scratch / folder.path.name,
-            ranges=measure(folder.path, inputs),
-            int8=None,
+            folder.path, target=scratch / folder.path.name, int8=None, **known_entries(found, folder)
         )
+        update_record(prepared, ranges=measure(prepared, inputs))
         measured, table = measure_loss(prepared, named, threads=threads)
         saved = update_record(
             prepared, target=output or folder.path, overwrite=overwrite or output is None, int8=measured

@@ -6,7 +6,7 @@ measured = measure_loss("my-model", {"bq": Path("bq/dev.jsonl")})
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ from jinyi.models.sentence_encoder import SentenceEncoder
 from jinyi.models.topic_classifier import TopicClassifier
 
 PRECISIONS: Final = ("float32", "int8")
+_Score = Callable[[str, Path], tuple[float, int, str]]
+"""The metric, rows and SHA-256 of a labelled file, by its name and path."""
 METRIC: Final = {"embed": "spearman", "pair": "auc", "topic": "accuracy"}
 
 
@@ -54,12 +56,12 @@ def measure_loss(
             where=str(folder.path),
         )
     metric = METRIC[folder.task]
-    score = {"embed": _vectors, "pair": _pairs, "topic": _topics}[folder.task]
+    scores_of = {"embed": _vectors, "pair": _pairs, "topic": _topics}[folder.task]
     rows, means, sums = [], [], {}
     for precision in PRECISIONS:
-        scores = []
+        scores, score = [], scores_of(folder.path, precision, threads)
         for name, file in data.items():
-            value, n, digest = score(folder.path, name, file, precision, threads)
+            value, n, digest = score(name, file)
             rows.append(
                 Row(
                     data=name,
@@ -88,25 +90,35 @@ def measure_loss(
     return {"loss": loss, "metric": told, "data": sums}, table
 
 
-def _vectors(
-    path: Path, name: str, file: Path, precision: str, threads: int | None
-) -> tuple[float, int, str]:
-    rows = read_labelled_pairs(name, file, graded=True)
+def _vectors(path: Path, precision: str, threads: int | None) -> _Score:
     encoder = SentenceEncoder.load(path, precision=precision, threads=threads)
-    return metrics.spearman(rows.labels, encoder.similarity_pairwise(rows.a, rows.b)), len(rows), rows.sha256
+
+    def score(name: str, file: Path) -> tuple[float, int, str]:
+        rows = read_labelled_pairs(name, file, graded=True)
+        cosines = encoder.similarity_pairwise(rows.a, rows.b)
+        return metrics.spearman(rows.labels, cosines), len(rows), rows.sha256
+
+    return score
 
 
-def _pairs(path: Path, name: str, file: Path, precision: str, threads: int | None) -> tuple[float, int, str]:
-    rows = read_labelled_pairs(name, file, graded=False)
+def _pairs(path: Path, precision: str, threads: int | None) -> _Score:
     scorer = PairScorer.load(path, precision=precision, threads=threads)
-    logits = scorer.predict(list(zip(rows.a, rows.b, strict=True)), raw_scores=True)
-    return metrics.roc_auc(rows.labels, logits), len(rows), rows.sha256
+
+    def score(name: str, file: Path) -> tuple[float, int, str]:
+        rows = read_labelled_pairs(name, file, graded=False)
+        logits = scorer.predict(list(zip(rows.a, rows.b, strict=True)), raw_scores=True)
+        return metrics.roc_auc(rows.labels, logits), len(rows), rows.sha256
+
+    return score
 
 
-def _topics(path: Path, name: str, file: Path, precision: str, threads: int | None) -> tuple[float, int, str]:
-    read = read_topic_data(file, name=name)
-    rows = read.folds[0].scored
-    words = own_words(file)
-    classifier = TopicClassifier.load(path, labels=words, precision=precision, threads=threads)
-    expected = [read.labels.codes[target] for target in rows.targets.tolist()]
-    return metrics.accuracy(expected, classifier.predict(rows.texts)), len(rows.texts), rows.sha256
+def _topics(path: Path, precision: str, threads: int | None) -> _Score:
+    def score(name: str, file: Path) -> tuple[float, int, str]:
+        read = read_topic_data(file, name=name)
+        rows = read.folds[0].scored
+        words = own_words(file)  # each file has labels of its own
+        classifier = TopicClassifier.load(path, labels=words, precision=precision, threads=threads)
+        expected = [read.labels.codes[target] for target in rows.targets.tolist()]
+        return metrics.accuracy(expected, classifier.predict(rows.texts)), len(rows.texts), rows.sha256
+
+    return score

@@ -17,6 +17,7 @@ from jinyi.models.work import Pass, run_pass
 from jinyi.runtime import Engine
 from jinyi.text import check_text
 from jinyi.tokens import Encoded, TruncationReport
+from jinyi.tokens.cut import check_mode
 
 FloatArray = npt.NDArray[np.float32]
 Key = TypeVar("Key", bound=Hashable)
@@ -79,16 +80,7 @@ def as_texts(inputs: object, start: int = 0) -> tuple[list[str], bool]:
 
 def check_truncate(truncate: str, *, windows: bool = True) -> None:
     """Raise InputError if `truncate` is not a mode this call has."""
-    modes = TRUNCATE if windows else TRUNCATE[:2]
-    if truncate not in modes:
-        raise InputError(
-            found=shorten(truncate),
-            expected=" or ".join(map(repr, modes)),
-            fix="Pairs are read whole or cut: windows have no meaning for them."
-            if truncate == "window"
-            else "Choose one of them.",
-            where="truncate",
-        )
+    check_mode(truncate, TRUNCATE if windows else TRUNCATE[:2])
 
 
 def compute_once(

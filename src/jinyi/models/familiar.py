@@ -36,6 +36,18 @@ class FamiliarEncode(FamiliarPredict, total=False):
     normalize_embeddings: bool
 
 
+class EncodeOptions(FamiliarEncode, total=False):
+    """The options of `SentenceEncoder.encode`, which says what each of them does, under all their names."""
+
+    normalize: bool
+    truncate: str
+    prompt: str | None
+    prompt_name: str | None
+    max_length: int | None
+    truncate_dim: int | None
+    show_progress: bool | None
+
+
 def renamed(familiar: Any, name: str, ours: str, value: Any, default: Any) -> Any:
     """Return the option `ours`, given under either name.
 

@@ -27,7 +27,7 @@ from jinyi.models.common import (
     warn_cut,
 )
 from jinyi.models.cosines import cosine_matrix, cosines_by_row
-from jinyi.models.familiar import FamiliarEncode, as_asked, check_names, most_rows, renamed
+from jinyi.models.familiar import EncodeOptions, FamiliarEncode, as_asked, check_names, most_rows, renamed
 from jinyi.models.source import Opener, Source
 from jinyi.models.text_rows import VectorOptions, encoded, texts_or_ids, vector_work
 from jinyi.models.whitening import Whitening
@@ -141,15 +141,8 @@ class SentenceEncoder:
         self,
         texts: str | Iterable[str],
         *,
-        normalize: bool = ...,
-        truncate: str = ...,
-        prompt: str | None = ...,
-        prompt_name: str | None = ...,
-        max_length: int | None = ...,
-        truncate_dim: int | None = ...,
-        show_progress: bool | None = ...,
         return_report: Literal[False] = ...,
-        **familiar: Unpack[FamiliarEncode],
+        **options: Unpack[EncodeOptions],
     ) -> FloatArray: ...
 
     @overload
@@ -157,15 +150,8 @@ class SentenceEncoder:
         self,
         texts: str | Iterable[str],
         *,
-        normalize: bool = ...,
-        truncate: str = ...,
-        prompt: str | None = ...,
-        prompt_name: str | None = ...,
-        max_length: int | None = ...,
-        truncate_dim: int | None = ...,
-        show_progress: bool | None = ...,
         return_report: Literal[True],
-        **familiar: Unpack[FamiliarEncode],
+        **options: Unpack[EncodeOptions],
     ) -> tuple[FloatArray, TruncationReport]: ...
 
     def encode(

@@ -54,7 +54,7 @@ def check_mode(truncate: str, modes: tuple[str, ...]) -> None:
             expected=" or ".join(map(repr, modes)),
             fix="Pairs are read whole or cut: windows have no meaning for them."
             if truncate == "window"
-            else "Choose one.",
+            else "Choose one of them.",
             where="truncate",
         )
 
