@@ -32,6 +32,16 @@ class Events(list):
     def count(self, name: str) -> int:
         return sum(told == name for told, _ in self)
 
+    def slabs_before(self, rows: int, begin: int) -> int:
+        """How many slabs the worker gave back from a moment on before the first one of so many rows.
+
+        Args:
+            rows: of that slab.
+            begin: events told at that moment.
+        """
+        sizes = [figures["rows"] for told, figures in self[begin:] if told == "slab"]
+        return sizes.index(rows)
+
 
 class Stage:
     """A running queue with one engine of the stub worker."""

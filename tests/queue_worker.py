@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from jinyi.runtime import Head
 
 RAISES, HANGS, DIES, NO_NUMBER, SLOW = range(1_000_001, 1_000_006)
 WIDTH = 3
+DEADLY = "deadly"
+"""A file in a model's folder: the worker ends whenever it opens that."""
 
 
 def expected(ids: list[int]) -> list[float]:
@@ -52,6 +55,8 @@ class StubEngine:
 
 
 def open_stub(model: dict, head: Head) -> StubEngine:
+    if (Path(model["model"]) / DEADLY).is_file():
+        os._exit(9)
     if head.kind == "tokens":
         time.sleep(0.5)  # as a large model takes
     return StubEngine(float(sys.argv[1]) if len(sys.argv) > 1 else 0.0)

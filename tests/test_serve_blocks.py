@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ import numpy as np
 import pytest
 
 from jinyi.serve.protocols import blocks
-from jinyi.serve.protocols.blocks import list_blocks, numbers_in, row_blocks, written
+from jinyi.serve.protocols.blocks import (
+    item_blocks,
+    list_blocks,
+    nested_blocks,
+    numbers_in,
+    row_blocks,
+    written,
+)
+from jinyi.serve.protocols.ranked import Ranked
+from jinyi.serve.protocols.tokens import Tokens
 from jinyi.serve.settings import ModelSetting, Settings
 from serve_app import RunningApp, running_app
 
@@ -53,11 +63,39 @@ def test_a_list_of_objects() -> None:
         assert [item["index"] for item in found] == list(range(7))
 
 
-def test_others_are_answered_between_two_blocks() -> None:
-    """50 MB as JSON take long; whatever else the loop has to do waits for no more than some blocks."""
-    rows = numbers(16_000, 312)
+def test_lists_of_objects_are_the_json_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "OBJECTS", 3)
+    assert [json.loads(b"".join(item_blocks(iter(items)))) for items in ([], [1], [1, {"a": [2]}])] == [
+        [],
+        [1],
+        [1, {"a": [2]}],
+    ]
+    rows = [list(range(count)) for count in (0, 1, 3, 10)]
+    for some in ([], rows[:1], rows):
+        assert json.loads(b"".join(nested_blocks(some))) == some
 
-    async def play() -> tuple[float, float]:
+
+def vectors() -> Iterator[bytes]:
+    return row_blocks(numbers(16_000, 312))
+
+
+def labels_of_texts() -> Iterator[bytes]:
+    scores = numbers(500, 1000)
+    order = (-scores).argsort(axis=1)
+    return item_blocks(Ranked(order, scores).rows([f"label {number}" for number in range(1000)]))
+
+
+def tokens_of_a_text() -> Iterator[bytes]:
+    places = np.arange(400_000, dtype=np.int32).reshape(-1, 2)
+    return nested_blocks([Tokens("怎" * 400_000, np.full(200_000, 7, np.int32), places, {})])
+
+
+@pytest.mark.parametrize("parts", [vectors, labels_of_texts, tokens_of_a_text])
+def test_others_are_answered_between_two_blocks(parts: Callable[[], Iterator[bytes]]) -> None:
+    """50 MB as JSON take long; whatever else the loop has to do waits for no more than some blocks."""
+
+    async def play() -> float:
+        prepared = parts()
         sent: list[bytes] = []
         waits: list[float] = []
 
@@ -74,21 +112,29 @@ def test_others_are_answered_between_two_blocks() -> None:
                 await asyncio.sleep(0)
                 waits.append(time.thread_time() - before)
 
+        request = {"type": "http", "method": "POST"}
+        await written(iter([b"[]"]), {})(request, receive, send)  # type: ignore[arg-type]  # imports what it needs
         turning = asyncio.create_task(turn())
         begun = time.thread_time()
-        await written(row_blocks(rows), {})({"type": "http", "method": "POST"}, receive, send)  # type: ignore[arg-type]
+        await written(prepared, {})(request, receive, send)  # type: ignore[arg-type]
         whole = time.thread_time() - begun
         turning.cancel()
-        assert len(b"".join(sent)) > 40_000_000
-        return max(waits), whole
+        assert len(b"".join(sent)) > 10_000_000
+        return max(waits) / whole
 
-    longest, whole = asyncio.run(play())
-    assert longest < whole / 10
+    gc.collect()
+    gc.freeze()  # as the server does: what is there before is not walked through
+    try:
+        # What holds the loop does so each time; what the machine does between, now and then.
+        assert min(asyncio.run(play()) for _ in range(3)) < 1 / 10
+    finally:
+        gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
 def running(folders: dict[str, Path]) -> Iterator[RunningApp]:
-    with running_app(Settings(models=(ModelSetting(str(folders["embed"]), "embed"),))) as app:
+    names = ("embed", "topic", "classes")
+    with running_app(Settings(models=tuple(ModelSetting(str(folders[name]), name) for name in names))) as app:
         yield app
 
 
@@ -100,6 +146,12 @@ def running(folders: dict[str, Path]) -> Iterator[RunningApp]:
         ("/embed_all", {"inputs": [f"{number}怎么" * (number % 5 + 1) for number in range(40)]}),
         ("/v1/embeddings", {"input": [f"{number}怎么" for number in range(40)], "model": "embed"}),
         ("/v1/embeddings", {"input": ["好"] * 40, "model": "embed", "encoding_format": "base64"}),
+        ("/v1/classify", {"input": ["好", "今天天气"] * 20, "labels": ["体育", "财经", "天"]}),
+        ("/v1/classify", {"input": ["好", "今天天气"] * 20, "labels": {"a": "体育", "b": "天"}, "top_k": 1}),
+        ("/v1/classify", {"input": ["好", "今天天气"] * 20, "model": "classes"}),
+        ("/predict", {"inputs": [["好"], ["今天天气"]] * 20, "model": "classes"}),
+        ("/tokenize", {"inputs": ["好", "今天天气", "a1 b2" * 20] * 20}),
+        ("/tokenize", {"inputs": ["今天天气" * 20], "add_special_tokens": False}),
     ],
 )
 def test_an_answer_is_the_same_in_blocks(
@@ -109,11 +161,14 @@ def test_an_answer_is_the_same_in_blocks(
     assert whole.status == 200 and "content-length" in whole.headers
     for place in ("calls", "openai"):
         monkeypatch.setattr(f"jinyi.serve.protocols.{place}.MANY", 64)
+    for place in ("tei", "topics"):
+        monkeypatch.setattr(f"jinyi.serve.protocols.{place}.MANY_OBJECTS", 30)
+    monkeypatch.setattr(blocks, "OBJECTS", 8)
     monkeypatch.setattr("jinyi.serve.protocols.openai.BLOCK", 64)
     monkeypatch.setattr(blocks, "BLOCK", 64)
     monkeypatch.setattr(blocks, "_LEAST", 100)
     parts = running.ask("POST", path, body)
     assert parts.status == 200 and "content-length" not in parts.headers
     assert parts.headers["content-type"] == "application/json"
-    assert parts.headers["x-compute-tokens"] == whole.headers["x-compute-tokens"]
+    assert parts.headers.get("x-compute-tokens") == whole.headers.get("x-compute-tokens")
     assert parts.json == whole.json

@@ -9,15 +9,18 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from jinyi.models.source import Source
 from jinyi.runtime import Head
+from jinyi.serve.health import Health
 from jinyi.serve.problems import ComputeFailed
 from queue_tools import Stage, stage, work_of
-from queue_worker import DIES, SLOW, expected
+from queue_worker import DEADLY, DIES, SLOW, expected
+from small_models import write_small
 
 
 def check(results: np.ndarray, wanted: list[list[int]]) -> None:
@@ -128,3 +131,78 @@ def test_a_worker_that_dies_at_once_is_started_ever_more_slowly(folders: dict[st
                 await on.compute([[2, 12, 3]])
 
     asyncio.run(play())
+
+
+def test_a_model_that_was_given_up_is_opened_again_after_ever_longer_pauses(
+    folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Red meanwhile, while the other models compute; green once it opens."""
+    folder = write_small(tmp_path / "model")
+    caplog.set_level(logging.INFO, "jinyi.serve")
+
+    async def play() -> None:
+        async with stage(folder, retry_s=(0.2, 0.4)) as on:
+            source = Source.open(folders["pair"], "pair")
+            other = await asyncio.to_thread(on.queue.opener, source, Head("classes"))
+            health = Health(5.0)
+            model = SimpleNamespace(works=lambda text: [on.work([[2, 100 + int(text[2:]), 3]])])
+            health.open([model], on.queue)  # type: ignore[arg-type, list-item]
+            assert await health.fault() == ""
+
+            (folder / DEADLY).touch()
+            os.kill(on.queue.worker_pid, signal.SIGKILL)
+            with pytest.raises(ComputeFailed, match="exit code 9"):
+                await on.compute([[2, 11, 3]])
+            assert on.queue.snapshot().worker in ("down", "starting") and on.queue.defect == ""
+            for retries in (1, 2, 3):
+                await on.until(lambda: on.engine.record.given_up > retries)  # noqa: B023 - awaited here
+                assert on.queue.snapshot().worker in ("down", "starting")
+                assert "exit code 9" in on.queue.snapshot().faults[str(folder)]
+                check((await on.queue.compute(work_of(other, [[2, 11, 3]])))[0], [[2, 11, 3]])
+                with pytest.raises(ComputeFailed, match="exit code 9"):
+                    await on.compute([[2, 11, 3]])
+            # The first time it was tried three times, then once each.
+            assert on.queue.snapshot().restarts >= 1 + 3 + 2
+            while not (fault := await health.fault()):
+                await asyncio.sleep(0.02)
+            assert "exit code 9" in fault or "started again" in fault
+
+            (folder / DEADLY).unlink()
+            await on.until(lambda: not on.queue.snapshot().faults)
+            assert on.queue.snapshot().worker == "ready"
+            check(await on.compute([[2, 12, 3]]), [[2, 12, 3]])
+            while await health.fault():
+                await asyncio.sleep(0.02)
+            assert on.engine.record.given_up == 0
+
+    asyncio.run(asyncio.wait_for(play(), 60))
+    told = [record.getMessage() for record in caplog.records]
+    pauses = [text.rpartition("tried again in ")[2] for text in told if "tried again in" in text]
+    assert pauses[:3] == ["0.2 s", "0.4 s", "0.4 s"]
+    assert any(text == f"{folder}: opened again" for text in told)
+
+
+def test_a_retry_under_a_defect_is_not_forgotten(folders: dict[str, Path], tmp_path: Path) -> None:
+    """A worker that is lost by a defect while a model is tried again: the next one tries it."""
+    folder = write_small(tmp_path / "model")
+
+    async def play() -> None:
+        async with stage(folder, retry_s=(0.1,)) as on:
+            (folder / DEADLY).touch()
+            os.kill(on.queue.worker_pid, signal.SIGKILL)
+            await on.until(lambda: on.engine.record.given_up)
+            assert on.queue.defect == "no model can be opened any more"
+            keeper, floor = on.queue._keeper, on.queue._floor
+            lost = floor.lost
+
+            def broken(reason: str) -> None:
+                floor.lost = lost
+                (folder / DEADLY).unlink()
+                raise KeyError(reason)
+
+            floor.lost = broken
+            await on.until(lambda: on.engine.record.ready)
+            assert keeper.defect == "" and on.engine.record.fault == ""
+            check(await on.compute([[2, 12, 3]]), [[2, 12, 3]])
+
+    asyncio.run(asyncio.wait_for(play(), 60))

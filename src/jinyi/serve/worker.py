@@ -11,6 +11,7 @@ lanes and the threads of the graphs compiled there give way to the server, and t
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import signal
@@ -18,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
+from weakref import WeakValueDictionary
 
 import numpy.typing as npt
 
@@ -35,7 +37,7 @@ def main(open_engine: OpenEngine | None = None) -> None:
     """Serve frames until standard input ends.
 
     Args:
-        open_engine: makes the engine of a model and a head; None: `open_folder`.
+        open_engine: makes the engine of a model and a head; None: that of `Folders`.
     """
     # Signals are for the server, which drains first: a terminal or a service manager sends them to both.
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -45,29 +47,40 @@ def main(open_engine: OpenEngine | None = None) -> None:
     os.dup2(2, 1)
     if open_engine is None:
         threading.Thread(target=load_openvino).start()  # while the server still reads its folders
-    Worker(sys.stdin.buffer, output, open_engine or open_folder).serve()
+    Worker(sys.stdin.buffer, output, open_engine or Folders().open).serve()
 
 
-def open_folder(model: dict[str, Any], head: Head) -> Engine:
-    """Open a model's folder again and build its engine.
+class Folders:
+    """The folders of models, each read once for all its engines, as long as one of these is there."""
 
-    Args:
-        model: "model" (name or path), "options" of `Source.open`, "fingerprint" of the source.
-        head: what it computes.
+    def __init__(self) -> None:
+        self._sources: WeakValueDictionary[str, Source] = WeakValueDictionary()
 
-    Raises:
-        ModelNotFoundError: the folder is gone.
-        FolderError: the folder holds another model than the server has opened.
-    """
-    source = Source.open(model["model"], "", **model["options"])
-    if source.fingerprint() != model["fingerprint"]:
-        raise FolderError(
-            found="other weights or another tokenizer than when the server opened it",
-            expected="the same model as long as the server runs",
-            fix="Start the server again.",
-            where=str(source.folder.path),
-        )
-    return source.engine(head)
+    def open(self, model: dict[str, Any], head: Head) -> Engine:
+        """Build an engine of a model that the server has opened.
+
+        Args:
+            model: "model" (name or path), "options" of `Source.open`, "fingerprint" of the source.
+            head: what it computes.
+
+        Raises:
+            ModelNotFoundError: the folder is gone.
+            FolderError: the folder holds another model than the server has opened.
+        """
+        key = json.dumps(model, sort_keys=True)
+        source = self._sources.get(key)
+        if source is None:
+            source = Source.open(model["model"], "", **model["options"])
+        # Of one that was read before too: its weights are the file's, which may have been written over.
+        if source.fingerprint() != model["fingerprint"]:
+            raise FolderError(
+                found="other weights or another tokenizer than when the server opened it",
+                expected="the same model as long as the server runs",
+                fix="Start the server again.",
+                where=str(source.folder.path),
+            )
+        self._sources[key] = source
+        return source.engine(head)
 
 
 def head_of(frame: Frame) -> Head:

@@ -1,9 +1,12 @@
-"""Answers of many numbers, written block by block: others are answered in between, and no copy of the whole is made."""
+"""Answers of many numbers or objects, written block by block: others are answered in between, and no copy of the whole
+is made.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,10 @@ BLOCK = 2**15
 """Numbers of a block, about; each holds the loop for a millisecond."""
 MANY = 4 * BLOCK
 """Numbers from which an answer is written in blocks."""
+OBJECTS = 2**11
+"""Small objects of a block, about; they too hold the loop for a millisecond."""
+MANY_OBJECTS = 4 * OBJECTS
+"""Small objects from which an answer is written in blocks."""
 _LEAST = 2**17  # bytes that go out together
 
 Rows = npt.NDArray[np.float32] | Sequence[npt.NDArray[np.float32]]
@@ -47,10 +54,42 @@ def list_blocks(items: Any, step: int) -> Iterator[bytes]:
         items: what slices.
         step: items of a block.
     """
+    return _joined(dumps(items[start : start + step])[1:-1] for start in range(0, len(items), step))
+
+
+def item_blocks(items: Iterable[Any]) -> Iterator[bytes]:
+    """Yield items as a JSON list, one by one as they are made."""
+    return _joined(map(dumps, items))
+
+
+def nested_blocks(rows: Iterable[Any]) -> Iterator[bytes]:
+    """Yield lists of small objects as a JSON list of lists.
+
+    Args:
+        rows: each is what slices.
+    """
     yield b"["
-    for start in range(0, len(items), step):
-        yield from (b",",) if start else ()
-        yield dumps(items[start : start + step])[1:-1]
+    for place, row in enumerate(rows):
+        yield from (b",",) if place else ()
+        yield from list_blocks(row, OBJECTS)
+    yield b"]"
+
+
+def list_object(data: Iterable[bytes], rest: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the object in which OpenAI's protocol puts a list.
+
+    Args:
+        data: blocks of the list.
+        rest: other keys, one at least.
+    """
+    return chain([b'{"object":"list","data":'], data, [b",", dumps(rest)[1:]])
+
+
+def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
+    yield b"["
+    for place, part in enumerate(parts):
+        yield from (b",",) if place else ()
+        yield part
     yield b"]"
 
 

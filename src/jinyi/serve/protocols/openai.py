@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from itertools import chain
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ from fastapi import Path, Request, Response
 from pydantic import BaseModel, Field
 
 from jinyi.serve.models import ServedModel
-from jinyi.serve.protocols.blocks import BLOCK, MANY, dumps, list_blocks, written
+from jinyi.serve.protocols.blocks import BLOCK, MANY, list_blocks, list_object, written
 from jinyi.serve.protocols.calls import answer, choose
 from jinyi.serve.protocols.errors import NestedError
 from jinyi.serve.protocols.fields import (
@@ -108,8 +107,7 @@ async def embeddings(request: Request, body: EmbeddingsRequest) -> Response:
     if done.results.size <= MANY:
         return answer({"object": "list", "data": data, **rest}, done.headers)
     each = max(1, BLOCK // done.results.shape[1])
-    blocks = chain([b'{"object":"list","data":'], list_blocks(data, each), [b",", dumps(rest)[1:]])
-    return written(blocks, done.headers)
+    return written(list_object(list_blocks(data, each), rest), done.headers)
 
 
 @router.get("/v1/models", response_model=ModelCards, summary="The models served")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from jinyi.errors import InputError, shorten
 from jinyi.models.work import Work
 from jinyi.serve.problems import Invalid, TooLarge
+from jinyi.serve.protocols.blocks import MANY_OBJECTS, item_blocks, nested_blocks, written
 from jinyi.serve.protocols.calls import answer, answer_rows, choose, compute, in_time, off_loop
 from jinyi.serve.protocols.errors import PlainError
 from jinyi.serve.protocols.fields import (
@@ -29,8 +30,9 @@ from jinyi.serve.protocols.fields import (
     read_texts,
     read_texts_or_ids,
 )
+from jinyi.serve.protocols.ranked import ranked
 from jinyi.serve.protocols.route import Body, example, new_router
-from jinyi.serve.protocols.tokens import decode, tokenize
+from jinyi.serve.protocols.tokens import Tokens, decode, tokenize
 from jinyi.serve.protocols.vectors import compute_vectors
 
 router = new_router(PlainError, "text-embeddings-inference")
@@ -200,14 +202,13 @@ async def predict(request: Request, body: PredictRequest) -> Response:
         return model.classifier.prepare(texts, truncate=truncate)
 
     characters = sum(len(row) if isinstance(row, str) else len(row[0]) + len(row[1]) for row in rows)
-    done = await compute(request, prepare, characters, len(rows))
-    labels = model.labels
-    order = (-done.results).argsort(axis=1, kind="stable").tolist()
-    found = [
-        [{"score": values[place], "label": labels[place]} for place in best]
-        for values, best in zip(done.results, order, strict=True)
-    ]
-    return answer(found[0] if single else found, done.headers)
+    done = await compute(request, lambda: ranked(prepare()), characters, len(rows))
+    found = done.results.rows(model.labels)
+    if single:
+        return answer(next(found), done.headers)
+    if done.results.scores.size <= MANY_OBJECTS:
+        return answer(list(found), done.headers)
+    return written(item_blocks(found), done.headers)
 
 
 @router.post("/similarity", response_model=list[float], summary="Cosine of one sentence with others")
@@ -246,10 +247,13 @@ async def tokenize_texts(request: Request, body: TokenizeRequest) -> Response:
     if body.prompt_name is not None:
         prefix = _prompt(model.source.folder.prompts, body.prompt_name)
 
-    def work() -> Any:
+    def work() -> list[Tokens]:
         return [tokenize(model.source.tokenizer, prefix + text, body.add_special_tokens) for text in texts]
 
-    return answer(await off_loop(work, characters))
+    rows = await off_loop(work, characters)
+    if sum(map(len, rows)) <= MANY_OBJECTS:
+        return answer([row[:] for row in rows])
+    return written(nested_blocks(rows), {})
 
 
 @router.post("/decode", response_model=list[str], summary="Text of token ids")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Request, Response
@@ -12,10 +12,12 @@ from jinyi.errors import InputError, shorten
 from jinyi.models.labels import label_words
 from jinyi.models.work import Pass, Work
 from jinyi.serve.problems import Invalid, TooLarge
+from jinyi.serve.protocols.blocks import MANY_OBJECTS, item_blocks, list_object, written
 from jinyi.serve.protocols.calls import answer, choose, compute
 from jinyi.serve.protocols.errors import NestedError
 from jinyi.serve.protocols.fields import Model, Texts, Truncate, limit, mode_of, read_texts
 from jinyi.serve.protocols.openai import Cut, Usage
+from jinyi.serve.protocols.ranked import Ranked, ranked
 from jinyi.serve.protocols.route import Body, example, new_router
 
 router = new_router(NestedError, "jinyi")
@@ -138,20 +140,13 @@ async def classify(request: Request, body: ClassifyRequest) -> Response:
         )
     # Words are made tokens one by one, which takes as long as a text of some sixty characters.
     extra = 0 if body.labels is None else 60 * len(labels)
-    done = await compute(request, prepare, sum(map(len, texts)), len(texts), extra=extra)
-    order = (-done.results).argsort(axis=1, kind="stable").tolist()
-    data = []
-    for index, (best, scores) in enumerate(zip(order, done.results, strict=True)):
-        found = [{"label": labels[place], "score": scores[place]} for place in best[: body.top_k]]
-        data.append({"object": "classification", "index": index, "label": labels[best[0]], "scores": found})
-    content = {
-        "object": "list",
-        "data": data,
-        "model": model.name,
-        "usage": done.usage,
-        "truncated": done.truncated,
-    }
-    return answer(content, done.headers)
+    characters = sum(map(len, texts))
+    done = await compute(request, lambda: ranked(prepare(), body.top_k), characters, len(texts), extra=extra)
+    data = _classifications(done.results, labels)
+    rest = {"model": model.name, "usage": done.usage, "truncated": done.truncated}
+    if shown <= MANY_OBJECTS:
+        return answer({"object": "list", "data": list(data), **rest}, done.headers)
+    return written(list_object(item_blocks(data), rest), done.headers)
 
 
 def read_labels(value: object, multi_label: bool) -> dict[str, str]:
@@ -192,6 +187,16 @@ def read_labels(value: object, multi_label: bool) -> dict[str, str]:
         word = words[0].strip()
         return {next(iter(value)) if isinstance(value, Mapping) else word: word}
     return label_words(value)  # type: ignore[arg-type]
+
+
+def _classifications(found: Ranked, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for index, scores in enumerate(found.rows(labels)):
+        yield {
+            "object": "classification",
+            "index": index,
+            "label": scores[0]["label"],
+            "scores": scores,
+        }
 
 
 def _numbers(rows: Pass) -> int:

@@ -63,7 +63,13 @@ class EngineRecord:
         self.tries = 0
         """Lives of the worker that ended while it was being opened."""
         self.fault = ""
-        """Why the worker cannot open it any more."""
+        """Why the worker cannot open it any more; empty again when it could after all."""
+        self.given_up = 0
+        """How often in a row that came out."""
+        self.retry_at = math.inf
+        """When it is tried once more, on the clock of `time.monotonic`."""
+        self.retrying = False
+        """Whether the worker tries now."""
         self.info: dict[str, Any] = {}
         self.precision = ""
         self.rate = 0.0
@@ -78,6 +84,11 @@ class EngineRecord:
         self.long_tokens = 0
         """Waiting tokens of long requests."""
         self.long_requests = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the worker is to have it open, or to open it now."""
+        return self.retrying or not self.fault
 
     @property
     def streams(self) -> int:

@@ -14,6 +14,7 @@ from jinyi.serve.frames import Array, Frame
 from jinyi.serve.problems import ComputeFailed, NotReady
 from jinyi.serve.queue.dispatch import Dispatcher
 from jinyi.serve.queue.engine import EngineRecord, error_of
+from jinyi.serve.queue.limits import QueueLimits
 from jinyi.serve.queue.process import WorkerProcess
 
 _TICK_S = 0.1
@@ -31,17 +32,18 @@ class WorkerKeeper:
     Args:
         command: starts the process.
         floor: gives it work.
-        open_s: what opening an engine may last.
+        limits: of the queue.
 
     Attributes:
         lives: how often it was started.
         defect: what nobody foresaw and kept the worker from being looked after, until it computes again; else empty.
     """
 
-    def __init__(self, command: Sequence[str], floor: Dispatcher, open_s: float) -> None:
+    def __init__(self, command: Sequence[str], floor: Dispatcher, limits: QueueLimits) -> None:
         self._command = tuple(command)
         self._floor = floor
-        self._open_s = open_s
+        self._open_s = limits.open_s
+        self._retry_s = limits.retry_s
         self._since = 0.0
         """When the worker began to open what it opens now."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -100,7 +102,7 @@ class WorkerKeeper:
     def _opening(self) -> EngineRecord | None:
         """Return the engine that the worker opens now: it does so in their order."""
         records = self._floor.waiting.records.values()
-        return next((record for record in records if not (record.ready or record.fault)), None)
+        return next((record for record in records if record.wanted and not record.ready), None)
 
     def _received(self, frame: Frame) -> None:
         kind = frame.head["kind"]
@@ -116,7 +118,10 @@ class WorkerKeeper:
         if "error" in head:
             self._give_up(record, error_of(head["error"], record.path))
             return
+        if record.retrying:
+            _log.info("%s: opened again", record.path)
         record.ready, record.tries = True, 0
+        record.retrying, record.fault, record.given_up = False, "", 0
         record.info, record.precision = head["info"], head["precision"]
         if self._opening() is None:
             self.defect = ""
@@ -131,8 +136,26 @@ class WorkerKeeper:
             record.opened.set_exception(error)
             return
         record.fault = str(error)
-        _log.error("%s: %s", record.path, record.fault)
+        pause = self._retry_s[min(record.given_up, len(self._retry_s) - 1)]
+        record.retrying, record.given_up = False, record.given_up + 1
+        record.retry_at = time.monotonic() + pause
+        _log.error("%s: %s; tried again in %.3g s", record.path, record.fault, pause)
         self._floor.waiting.fail_engine(record, record.fault)
+
+    def _retry(self, now: float) -> None:
+        """Have a model that was given up opened once more, if it is time; its requests fail until that has worked.
+
+        One at a time, and while nothing else is opened: it may cost the worker its life, which others need.
+        """
+        worker = self._floor.worker
+        if worker is None or self._opening() is not None:
+            return
+        records = self._floor.waiting.records.values()
+        record = next((record for record in records if record.fault and now >= record.retry_at), None)
+        if record is not None:
+            record.retrying = True
+            self._since = now
+            worker.send(*record.frame)
 
     async def _lasting(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a task that has no end, and again where it ends with an error: without it nobody sees the worker."""
@@ -165,7 +188,7 @@ class WorkerKeeper:
                 ending = f"it cannot be started: {error.strerror}"
             else:
                 for record in floor.waiting.records.values():
-                    if not record.fault:
+                    if record.wanted:
                         floor.worker.send(*record.frame)
                 ending = _ending(await asyncio.shield(ended))
             if self._closing:
@@ -178,7 +201,7 @@ class WorkerKeeper:
             floor.lost(reason)
             if at is not None:
                 at.tries += 1
-                if at.tries >= _GIVE_UP:
+                if at.tries >= _GIVE_UP or at.retrying:
                     ending = f"the worker process ended ({ending}) while opening it"
                     self._give_up(at, ComputeFailed(self._kill_reason or ending))
             await asyncio.sleep(_PAUSES_S[min(fruitless, len(_PAUSES_S) - 1)])
@@ -193,6 +216,7 @@ class WorkerKeeper:
                 self._floor.excuse(now - before)
                 self._since += now - before
             before = now
+            self._retry(now)
             reason = self._floor.hung()
             if not reason and self._opening() is not None and now - self._since > self._open_s:
                 reason = f"the model was not opened within {self._open_s:.3g} s"

@@ -29,6 +29,7 @@ class QueueLimits:
         hang_s: a batch that lasts this much longer than it should is taken for hung.
         compile_s: what the first batch of a kind may last longer.
         open_s: what opening an engine may last; it is tried three times.
+        retry_s: pauses after which a model that could not be opened again is tried once more; the last one lasts.
         cache_bytes: memory for outputs of rows seen before; 0 keeps none.
     """
 
@@ -38,6 +39,7 @@ class QueueLimits:
     hang_s: float = 3.0
     compile_s: float = 60.0
     open_s: float = 300.0
+    retry_s: tuple[float, ...] = (60.0, 120.0, 300.0)
     cache_bytes: int = 0
 
 

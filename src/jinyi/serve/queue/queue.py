@@ -42,7 +42,7 @@ class RowQueue:
         self.limits = limits or QueueLimits()
         self.on_event = on_event
         self._floor = Dispatcher(self.limits, self._tell)
-        self._keeper = WorkerKeeper(command, self._floor, self.limits.open_s)
+        self._keeper = WorkerKeeper(command, self._floor, self.limits)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests = 0
         self._closing = False
@@ -141,7 +141,10 @@ class RowQueue:
 
     @property
     def defect(self) -> str:
-        """Why only a new process can help; empty as long as the worker is looked after and any model computes."""
+        """Why a new process is called for; empty as long as the worker is looked after and any model computes.
+
+        It may pass: the worker is looked after again, or a model that was given up opens after all.
+        """
         return self._keeper.defect or ("no model can be opened any more" if self._beyond_help() else "")
 
     @property
