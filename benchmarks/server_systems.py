@@ -102,9 +102,9 @@ SERVERS = (
     ServerSystem("jinyi", "jinyi serve, float32", "jinyi"),
     ServerSystem(
         "jinyi-brief",
-        "jinyi serve, float32, --max-wait 0.015",
+        "jinyi serve, float32, --max-wait 0.005",
         "jinyi",
-        options=("--max-wait", "0.015"),
+        options=("--max-wait", "0.005"),
         variant_of="jinyi",
     ),
     ServerSystem("jinyi-bf16", "jinyi serve, bfloat16", "jinyi", precision="bfloat16"),

@@ -4,7 +4,7 @@
 #   bash recipes/jinyi-tiny.sh DATA [OPTIONS of every `jinyi train`]
 #
 # DATA holds the sets that the four recipes name, and corpus/ with the raw text listed here. Vocabulary and shards are
-# made in DATA/shards, pairs for the vectors in DATA/lexical, runs in ./runs: runs/jinyi-tiny-embed/best and so on are the
+# made in DATA/shards, pairs of raw text in DATA/lexical, runs in ./runs: runs/jinyi-tiny-embed/last and so on are the
 # models. A stopped script goes on where it was when it is started again.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,7 +37,7 @@ if [ ! -e "$shards/jinyi-tiny" ]; then
     jinyi corpus shard --input "$text" --documents lines --longest 126 \
         --tokenizer "$shards/jinyi-tiny-vocabulary/tokenizer.json" --output "$shards/jinyi-tiny"
 fi
-# Sentences of raw text with the share of their characters that they have in common, for the vectors.
+# Sentences of raw text with the share of their characters that they have in common, for vectors and pairs.
 if [ ! -e "$data/lexical/train.jsonl" ]; then
     mkdir -p "$data/lexical"
     takes=()
@@ -60,11 +60,11 @@ dev() { for set in "$@"; do echo --data "$set=$data/$set/dev.jsonl"; done; }
 pairs=(afqmc/train.jsonl.xz bq/train.jsonl.xz lcqmc/train.jsonl stsb/train.jsonl)
 # shellcheck disable=SC2046  # the names have no blanks
 {
-    jinyi quantize -m runs/jinyi-tiny-embed/best $(samples "${pairs[@]}") $(dev atec bq lcqmc pawsx afqmc stsb)
-    jinyi quantize -m runs/jinyi-tiny-pair/best $(samples "${pairs[@]}") $(dev atec bq lcqmc pawsx afqmc)
-    jinyi quantize -m runs/jinyi-tiny-topic/best $(samples tnews/train.jsonl.xz) $(dev tnews)
+    jinyi quantize -m runs/jinyi-tiny-embed/last $(samples "${pairs[@]}") $(dev atec bq lcqmc pawsx afqmc stsb)
+    jinyi quantize -m runs/jinyi-tiny-pair/last $(samples "${pairs[@]}") $(dev atec bq lcqmc pawsx afqmc)
+    jinyi quantize -m runs/jinyi-tiny-topic/last $(samples tnews/train.jsonl.xz) $(dev tnews)
 }
 
-# P(similar) that holds, and thresholds. PAWS-X is left out: the model cannot tell its pairs apart.
+# P(similar) that holds, and thresholds. PAWS-X is left out: the model can hardly tell its pairs apart.
 # shellcheck disable=SC2046
-jinyi calibrate -m runs/jinyi-tiny-pair/best $(dev afqmc atec bq lcqmc oppo_xiaobu covid_pairs)
+jinyi calibrate -m runs/jinyi-tiny-pair/last $(dev afqmc atec bq lcqmc oppo_xiaobu covid_pairs)

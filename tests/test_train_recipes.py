@@ -167,9 +167,11 @@ def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
             text=True,
             check=False,
         )
-    assert done.returncode == 0, done.stderr
-    for name, folder in (("pretrain", "last"), ("embed", "best"), ("pair", "best"), ("topic", "best")):
-        made = read_folder(tmp_path / "runs" / f"jinyi-tiny-{name}" / folder)
+    # The last command is `jinyi calibrate`: after two steps scores are chance, and where they fall with the labels it
+    # has read everything and refuses.
+    assert done.returncode == 0 or "scores that do not rise with the labels" in done.stderr, done.stderr
+    for name in ("pretrain", "embed", "pair", "topic"):
+        made = read_folder(tmp_path / "runs" / f"jinyi-tiny-{name}" / "last")
         assert (made.config.num_hidden_layers, made.config.hidden_size) == (4, 312)
 
 
