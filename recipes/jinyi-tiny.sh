@@ -37,7 +37,7 @@ if [ ! -e "$shards/jinyi-tiny" ]; then
     jinyi corpus shard --input "$text" --documents lines --longest 126 \
         --tokenizer "$shards/jinyi-tiny-vocabulary/tokenizer.json" --output "$shards/jinyi-tiny"
 fi
-# Sentences of raw text with the share of their characters that they have in common, for vectors and pairs.
+# Sentences of raw text with the share of their characters that they have in common, for the vectors.
 if [ ! -e "$data/lexical/train.jsonl" ]; then
     mkdir -p "$data/lexical"
     takes=()
@@ -65,6 +65,6 @@ pairs=(afqmc/train.jsonl.xz bq/train.jsonl.xz lcqmc/train.jsonl stsb/train.jsonl
     jinyi quantize -m runs/jinyi-tiny-topic/last $(samples tnews/train.jsonl.xz) $(dev tnews)
 }
 
-# P(similar) that holds, and thresholds. PAWS-X is left out: the model can hardly tell its pairs apart.
+# P(similar) that holds, and thresholds. PAWS-X is left out: the model cannot tell its pairs apart.
 # shellcheck disable=SC2046
 jinyi calibrate -m runs/jinyi-tiny-pair/last $(dev afqmc atec bq lcqmc oppo_xiaobu covid_pairs)
