@@ -35,7 +35,7 @@ class Slab:
 
     Args:
         head: "slab" (its number), "lane", "engine", "pad" (padding id), "budget" (tokens of a batch), "shared" (whether
-            slabs of other lanes are computed at the same time).
+            slabs of other lanes are computed at the same time), "mixed" (whether rows of short requests are among them).
         arrays: lengths int32 [n], splits int32 [n], ids int32 [tokens of all rows], masks int32 [n, m] or [0], and
             int64 [w] of the words whose scores are wanted, if not all.
     """
@@ -50,8 +50,10 @@ class Slab:
         self.ids = [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         self.splits = arrays[1].tolist()
         self.masks = arrays[3].tolist() if arrays[3].ndim == 2 else None
-        # Requests come in ever other mixtures: a new shape takes longer than some padding, and memory for good.
-        batches = make_batches(self, pad_id=head["pad"], token_budget=head["budget"], coarse=True)
+        # Short requests come in ever other mixtures: a new shape takes longer than some padding, and memory for
+        # good. The many rows of a long one need little padding, and that much of it would double their time.
+        coarse = True if head["mixed"] else None
+        batches = make_batches(self, pad_id=head["pad"], token_budget=head["budget"], coarse=coarse)
         self.batches = {id(batch): batch for batch in batches}
         """Those still to be computed, by their identity."""
         self.left = len(self.ids)

@@ -275,6 +275,7 @@ def _run_frame(slab: Slab, batch_tokens: int) -> tuple[dict[str, Any], list[Arra
         "pad": pad_id,
         "budget": slab.record.batch_tokens(batch_tokens),
         "shared": slab.shared,
+        "mixed": slab.lane != BULK or any(row.short for row in slab.rows),
     }
     splits = np.array([row.split for row in slab.rows], np.int32)
     ids = np.frombuffer(b"".join([row.ids for row in slab.rows]), np.int32)
