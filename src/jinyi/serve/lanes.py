@@ -35,7 +35,7 @@ class Slab:
 
     Args:
         head: "slab" (its number), "lane", "engine", "pad" (padding id), "budget" (tokens of a batch), "shared" (whether
-            slabs of other lanes are computed at the same time), "mixed" (whether rows of short requests are among them).
+            slabs of other lanes are computed at the same time), "mixed" (whether rows of short requests are in it).
         arrays: lengths int32 [n], splits int32 [n], ids int32 [tokens of all rows], masks int32 [n, m] or [0], and
             int64 [w] of the words whose scores are wanted, if not all.
     """
