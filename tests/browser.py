@@ -20,6 +20,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 INSTALL = "apt install chromium chromium-driver (Debian), or Google Chrome with its chromedriver"
 _STARTED = re.compile(r"started successfully on port (\d+)")
+_STARTS = 5
 PHONE, DESKTOP = 390, 1280
 
 
@@ -164,23 +165,37 @@ def browsing(url: str, *, languages: str = "zh-CN,zh") -> Iterator[Browser]:
         options.add_argument(argument)
     options.add_experimental_option("prefs", {"intl.accept_languages": languages})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # Selenium's own start of the driver asks for "localhost" by name, and may download one.
-    process = subprocess.Popen(
-        [_program("chromedriver", str(Path("/usr/lib/chromium/chromedriver"))), "--port=0"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        started = next(filter(None, map(_STARTED.search, process.stdout)), None)
-        assert started, "chromedriver did not start"
-        connection = ChromiumRemoteConnection(f"http://127.0.0.1:{started[1]}", "goog", "chrome")
+    with _driver() as port:
+        connection = ChromiumRemoteConnection(f"http://127.0.0.1:{port}", "goog", "chrome")
         driver = webdriver.Remote(connection, options=options)
         try:
             yield Browser(driver, url)
         finally:
             driver.quit()
-    finally:
-        process.terminate()
-        process.wait(20)
-        process.stdout.close()
+
+
+@contextmanager
+def _driver() -> Iterator[str]:
+    """Start chromedriver; yields its port.
+
+    Selenium's own start of it asks for "localhost" by name, and may download one. It takes a free port, and ends if
+    another process was faster to it: then it is started again.
+    """
+    program = _program("chromedriver", str(Path("/usr/lib/chromium/chromedriver")))
+    said: list[str] = []
+    for _ in range(_STARTS):
+        process = subprocess.Popen(
+            [program, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                said.append(line)
+                if started := _STARTED.search(line):
+                    yield started[1]
+                    return
+        finally:
+            process.terminate()
+            process.wait(20)
+            process.stdout.close()
+    raise AssertionError("chromedriver did not start: " + "".join(said))
