@@ -10,6 +10,7 @@ import pytest
 
 from jinyi.models.work import Work
 from jinyi.serve.frames import BULK
+from jinyi.serve.lanes import Slab
 from jinyi.serve.queue.dispatch import Dispatcher
 from jinyi.serve.queue.engine import EngineRecord
 from jinyi.serve.queue.fair import FEW, QUICK
@@ -93,6 +94,33 @@ def test_many_that_wait_are_divided() -> None:
         at.dispatcher.dispatch()
         assert at.worker.lanes == [("quick-0", True), ("quick-1", True)]
         assert FEW <= at.worker.tokens[1] <= at.worker.tokens[0] <= 252
+
+    asyncio.run(play())
+
+
+def test_rows_of_short_requests_have_few_shapes_and_those_of_a_long_one_little_padding() -> None:
+    async def play() -> None:
+        at = Floor(2)
+        sizes = list(np.random.default_rng(0).integers(6, 30, 2000))
+        at.request(*map(int, sizes))
+        at.request(10)
+        assert [(head["lane"], head["mixed"]) for head in at.worker.sent] == [
+            (BULK, False),
+            (BULK, False),
+            ("quick-0", True),
+        ]
+        found = {}
+        for mixed in (False, True):
+            lengths = np.sort(np.array(sizes, np.int32))
+            arrays = [lengths, lengths, np.zeros(lengths.sum(), np.int32), np.empty(0, np.int32)]
+            slab = Slab({**at.worker.sent[0], "mixed": mixed}, arrays)
+            shapes = [batch.ids.shape for batch in slab.batches.values()]
+            widths = {width for _, width in shapes}
+            padded = sum(rows * width for rows, width in shapes) / int(lengths.sum())
+            found[mixed] = len(shapes), len(widths), padded
+        assert found[False][2] < 1.05 and found[True][2] < 1.15
+        assert found[True][1] < found[False][1] / 2
+        assert found[True][0] <= 1.25 * found[False][0]  # once hundreds of batches of one row
 
     asyncio.run(play())
 

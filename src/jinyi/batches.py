@@ -87,12 +87,16 @@ def make_batches(
     masks = None if encoded.masks is None else np.asarray(encoded.masks, np.int32)[order]
     if coarse is None:
         coarse = int(lengths.sum(dtype=np.int64)) <= _FEW_TOKENS
+    different, place = np.unique(lengths, return_inverse=True)
+    widths = np.array([padded_length(length, coarse=coarse) for length in different.tolist()], np.int64)[
+        place
+    ]
     start = 0
     while start < count:
-        width = padded_length(int(lengths[start]), coarse=coarse)
+        width = int(widths[start])
         full = min(start + max(1, min(token_budget // width, most_rows or count)), count)
         # Padding that a cut before row i would save, for the rows from i on.
-        saved = (width - lengths[start:full]) * np.arange(full - start, 0, -1)
+        saved = (width - widths[start:full]) * np.arange(full - start, 0, -1)
         worth = 1 + np.flatnonzero(saved[1:] > _BATCH_COST)  # the longest row always goes in
         stop = start + int(worth[0]) if len(worth) else full
         rows, sizes = order[start:stop], lengths[start:stop]

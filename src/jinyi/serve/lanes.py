@@ -51,7 +51,7 @@ class Slab:
         self.splits = arrays[1].tolist()
         self.masks = arrays[3].tolist() if arrays[3].ndim == 2 else None
         # Short requests come in ever other mixtures: a new shape takes longer than some padding, and memory for
-        # good. The many rows of a long one need little padding, and that much of it would double their time.
+        # good. The many rows of a long one need little padding as they are.
         coarse = True if head["mixed"] else None
         batches = make_batches(self, pad_id=head["pad"], token_budget=head["budget"], coarse=coarse)
         self.batches = {id(batch): batch for batch in batches}
