@@ -40,6 +40,23 @@ def test_every_row_once_and_whole(lengths: list[int], budget: int) -> None:
     assert sorted(rows) == list(range(len(lengths)))
 
 
+@pytest.mark.parametrize("coarse", [None, True, False])
+@pytest.mark.parametrize("masks", [0, 2])
+@pytest.mark.parametrize("halves", [True, False])
+def test_a_single_row_makes_the_batch_that_it_makes_beside_others(
+    coarse: bool | None, masks: int, halves: bool
+) -> None:
+    for length in (1, 7, 32, 33, 100, 200, 600):
+        several = encoded([length, 1], masks=masks, halves=halves)
+        expected = next(make_batches(several, pad_id=PAD, most_rows=1, coarse=coarse))
+        single = encoded([length], masks=masks, halves=halves)
+        (batch,) = make_batches(single, pad_id=PAD, coarse=coarse)
+        for name in ("rows", "ids", "lengths", "segments", "positions"):
+            found, wanted = getattr(batch, name), getattr(expected, name)
+            np.testing.assert_array_equal(found, wanted)
+            assert found is wanted is None or found.dtype == wanted.dtype
+
+
 def test_most_rows() -> None:
     batches = list(make_batches(encoded([5, 5, 5, 6, 7]), pad_id=PAD, most_rows=2))
     assert [len(batch.rows) for batch in batches] == [2, 2, 1]

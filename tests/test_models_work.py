@@ -188,3 +188,20 @@ def test_outputs_come_in_any_order() -> None:
     )
     assert [part.shape for part in scores.rows()] == [(1, 2, 3), (1, 2)]
     assert Outputs(0, ragged=False).rows().shape == (0, 0)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_outputs_are_copied(pair: bool) -> None:
+    """Who finishes a work writes into them, while a server keeps the rows it was given for others."""
+    given = np.ones((1, 3), np.float32)
+    given.flags.writeable = False
+    for count in (1, 2):
+        outputs = Outputs(count, ragged=True)
+        for row in range(count):
+            outputs.put(np.array([row]), np.array([5], np.int32), (given, given) if pair else given)
+        found = outputs.rows()
+        for array in found if isinstance(found, tuple) else (found,):
+            assert isinstance(array, np.ndarray)
+            np.testing.assert_array_equal(array, np.ones((count, 3)))
+            array *= 2
+    assert given.sum() == 3

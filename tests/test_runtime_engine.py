@@ -72,7 +72,7 @@ def test_batches_are_filled_up_to_few_shapes(kind: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         type(engine),
         "_inputs",
-        lambda self, batch: (made := inputs(self, batch), shapes.add(made[0].shape))[0],
+        lambda self, *given: (made := inputs(self, *given), shapes.add(made[0].shape))[0],
     )
     rows = encode(["".join(CHARACTERS[place : place + 8]) for place in range(41)])
     alone = [values for _, values in engine.run(make_batches(rows, pad_id=0, most_rows=1))]

@@ -80,6 +80,9 @@ def make_batches(
         batches that together hold every row once; `Batch.rows` says which.
     """
     count = len(encoded.ids)
+    if count == 1:
+        yield _one_row(encoded, pad_id, coarse)
+        return
     lengths = np.fromiter(map(len, encoded.ids), np.int32, count)
     order = np.argsort(-lengths, kind="stable")
     lengths = lengths[order]
@@ -112,6 +115,21 @@ def make_batches(
         positions = None if masks is None else masks[start:stop]
         yield Batch(rows.astype(np.int64), ids, sizes, segments, positions)
         start = stop
+
+
+def _one_row(encoded: EncodedRows, pad_id: int, coarse: bool | None) -> Batch:
+    """The batch of a single row, which waits for it: there is nothing to sort or to cut."""
+    row, split = encoded.ids[0], encoded.splits[0]
+    length = len(row)
+    width = padded_length(length, coarse=length <= _FEW_TOKENS if coarse is None else coarse)
+    ids = np.full((1, width), pad_id, np.int32)
+    ids[0, :length] = row
+    segments = None
+    if split < length:
+        segments = np.zeros((1, width), np.int32)
+        segments[0, split:length] = 1
+    positions = None if encoded.masks is None else np.asarray(encoded.masks, np.int32)
+    return Batch(np.zeros(1, np.int64), ids, np.array([length], np.int32), segments, positions)
 
 
 def padded_length(length: int, *, coarse: bool = False) -> int:

@@ -110,6 +110,11 @@ def compute_once(
         InputError: a text is too long and `truncate` is "error".
     """
     count = len(keys)
+    if count == 1 and not show_progress:  # it waits for the answer
+        values, report = compute(keys)
+        if truncate == "error" and report.cut:
+            raise _too_long(start_row + report.rows, report.lost, max_length)
+        return np.array(values, np.float32), TruncationReport(1, report.rows, report.lost)
     out = np.empty((count, *shape), np.float32)
     unique, inverse = deduplicate(keys)
     # Results are written where a key first appears and copied to its repetitions: no second array.
@@ -196,7 +201,10 @@ def merge_windows(values: FloatArray, encoded: Encoded, count: int) -> FloatArra
 def normalise_rows(vectors: FloatArray) -> FloatArray:
     """Divide rows by their Euclidean length, in place; a zero vector stays zero."""
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
-    np.divide(vectors, lengths, out=vectors, where=lengths > 0)
+    if lengths.all():
+        vectors /= lengths
+    else:
+        np.divide(vectors, lengths, out=vectors, where=lengths > 0)
     return vectors
 
 

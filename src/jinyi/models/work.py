@@ -121,6 +121,9 @@ class Outputs:
             for place, row in enumerate(rows.tolist()):
                 self._states[row] = parts[0][place, : lengths[place]]
             return
+        if self._count == 1 and len(rows) == 1:  # it waits for the answer
+            self._out = tuple(np.array(part, np.float32) for part in parts)
+            return
         if self._out is None:
             self._out = tuple(np.empty((self._count, *part.shape[1:]), np.float32) for part in parts)
         for whole, part in zip(self._out, parts, strict=True):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
@@ -22,8 +20,9 @@ from jinyi.errors import InputError
 from jinyi.runtime import Head, Output
 from jinyi.runtime.checks import check_batch, check_finite
 from jinyi.runtime.cores import available_cores, has_int8_dot
+from jinyi.runtime.fixed import SMALL_MODEL, FixedGraphs, filled_columns, fixed_shape
 from jinyi.runtime.graph import build_graph
-from jinyi.runtime.openvino_api import load_openvino
+from jinyi.runtime.openvino_api import compile_graph, load_openvino, openvino_core
 
 # Up to this many tokens a call is one person's question: all cores work on each batch in turn. Above it each
 # core takes batches of its own, which wastes less on hand-over and lets a busy core fall behind alone.
@@ -39,23 +38,6 @@ _KEPT_KERNELS: dict[_Purpose, int] = {"alone": 1500, "shared": 1500, "bulk": 500
 # Up to so many tokens a small model's batch is filled up to one of few numbers of rows: the kernels of a new shape take
 # longer than the added rows, and memory for good. Fuller ones are as full as the budget of a batch allows.
 _FILLED = 1792
-
-
-@cache
-def _core() -> Any:
-    """OpenVINO's entry point; making one loads the processor plugin."""
-    return load_openvino().Core()
-
-
-def _leave_core() -> None:
-    """In a forked child the parent's core is never used, and never freed, which would wait for its threads."""
-    if _core.cache_info().currsize:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_core()))
-        _core.cache_clear()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=_leave_core)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +60,9 @@ class OpenVinoEngine:
     """Runs the graph of `jinyi.runtime.graph`; see `jinyi.runtime.open_engine` for the arguments.
 
     The graph is compiled on first use (tiny model: 0.3 s), once for few tokens and, if it comes to that, once
-    more for bulk work and, in the background, for calls beside others. `weights` is kept for that: a memory-mapped
-    file costs nothing, while arrays in memory stay there. One engine may be used from several threads.
+    more for bulk work and, in the background, for calls beside others and (small models) for the shapes of single
+    short rows. `weights` is kept for that: a memory-mapped file costs nothing, while arrays in memory stay there. One
+    engine may be used from several threads.
     """
 
     def __init__(
@@ -93,7 +76,7 @@ class OpenVinoEngine:
         ranges: Mapping[str, npt.NDArray[np.float32]] | None = None,
     ) -> None:
         self._config = config
-        self._core = _core()
+        self._core = openvino_core()
         self.precision, self._why_precision = self._choose_precision(precision, ranges)
         cores = available_cores()
         self.threads = threads or cores.count
@@ -108,13 +91,16 @@ class OpenVinoEngine:
         self._build = partial(build_graph, config, weights, head, **settings)
         layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
         self._large = layer * config.num_hidden_layers >= LARGE_MODEL
+        self._small = layer * config.num_hidden_layers <= SMALL_MODEL
         self._masks = head.kind == "mlm"
+        self._tokens = head.kind == "tokens"
         self._outputs = 2 if head.kind == "mlm" and head.log_normalizer else 1
         self._model: Any = self._build()  # here, so that unusable weights are told at once
         if rounded:
             layers = len({config.weights_of(layer) for layer in range(config.num_hidden_layers)})
             self._why_precision += f"; {_rounded(self._model)} of {6 * layers} matrices in 8 bits"
         self._compiled: dict[_Purpose, _Compiled] = {}
+        self._fixed: FixedGraphs | None = None  # made with the graph for calls alone
         self._compiling: Future[_Compiled] | None = None
         self._lock = threading.Lock()
 
@@ -127,6 +113,10 @@ class OpenVinoEngine:
             begin.append(batch)
             tokens += batch.ids.size
         if not begin:
+            return
+        if tokens <= SMALL_WORK and not shared:
+            for batch in begin:
+                yield batch, self._alone(batch)
             return
         bulk = tokens > SMALL_WORK and len(begin) + (1 if self._large else 0) > 1
         compiled = self._shared() if shared and not bulk else self._graph("bulk" if bulk else "alone")
@@ -144,6 +134,7 @@ class OpenVinoEngine:
             "threads": self.threads,
             "why_threads": self._why_threads,
             "streams": self._streams,
+            "fixed_shapes": [] if self._fixed is None else [shape[:2] for shape in self._fixed.shapes],
         }
 
     def _choose_precision(self, asked: str, ranges: Any) -> tuple[str, str]:
@@ -188,21 +179,16 @@ class OpenVinoEngine:
         with self._lock:
             if purpose not in self._compiled:
                 streams = 1 if purpose == "alone" else self._streams
-                options = {
-                    "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bfloat16" else "f32",
-                    # Beside 8-bit weights OpenVINO rounds activations too unless told not to.
-                    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "32" if self.precision == "int8-dynamic" else "0",
-                    "NUM_STREAMS": str(streams),
-                    "INFERENCE_NUM_THREADS": str(self.threads),
-                    # A pinned thread waits for its core when another process has it.
-                    "ENABLE_CPU_PINNING": "NO",
-                    # Not in the list of properties, but the only bound there is.
-                    "CPU_RUNTIME_CACHE_CAPACITY": str(_KEPT_KERNELS[purpose]),
-                }
-                graph, self._model = self._model or self._build(), None
-                model = self._core.compile_model(graph, "CPU", options)
+                graph = self._model or self._build()
+                self._model = graph if self._small else None  # of a small one more graphs are made
+                compile_model = partial(compile_graph, precision=self.precision, threads=self.threads)
+                model = compile_model(graph, streams=streams, kernels=_KEPT_KERNELS[purpose])
                 # Every stream is kept busy, and one batch ready for each; beside others a call has one stream.
                 compiled = _Compiled(model, 2 * streams if purpose == "bulk" and streams > 1 else 1, deque())
+                if purpose == "alone" and self._small:
+                    self._fixed = FixedGraphs(
+                        graph, partial(compile_model, streams=1, kernels=_KEPT_KERNELS[purpose])
+                    )
                 if streams == 1 and not self._large:
                     self._warm_up(compiled)
                 self._compiled[purpose] = compiled
@@ -212,6 +198,8 @@ class OpenVinoEngine:
         """Create the kernels of one short row (each unseen shape costs milliseconds once)."""
         limit = min(_WARM_WIDTHS, self._config.max_position_embeddings)
         widths = {padded_length(length, coarse=True) for length in range(1, limit + 1)}
+        if self._fixed is not None:
+            widths = {filled_columns(width) for width in widths}
         request = compiled.request()
         for width in sorted(widths):
             ids = np.full((1, min(width, limit)), self._config.pad_token_id, np.int32)
@@ -220,9 +208,25 @@ class OpenVinoEngine:
             request.infer(self._inputs(batch), share_inputs=True)
         compiled.idle.append(request)
 
+    def _alone(self, batch: Batch) -> Output:
+        """Compute a batch of a small call in this thread: handing it to another takes time."""
+        compiled = self._graph("alone")
+        shape = None if self._fixed is None else fixed_shape(batch, masks=self._masks)
+        inputs = self._inputs(batch, None if shape is None else shape[1])
+        outputs = None
+        if self._fixed is not None and shape is not None:
+            outputs = self._fixed.infer(shape, inputs)
+        if outputs is None:
+            request = compiled.request()
+            request.infer(inputs, share_inputs=True, share_outputs=True)
+            outputs = self._take(compiled, request, len(batch.ids))
+        if self._tokens:
+            outputs = [output[:, : batch.ids.shape[1]] for output in outputs]
+        return self._checked(batch, outputs)
+
     def _feed(self, compiled: _Compiled, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Output]]:
         """Compute batches, drawing no more from the source than are computed at a time."""
-        running: deque[tuple[Batch, list[npt.NDArray[np.int32]], Any]] = deque()
+        running: deque[tuple[Batch, tuple[npt.NDArray[np.int32], ...], Any]] = deque()
         try:
             for batch in batches:
                 if len(running) == compiled.depth:
@@ -238,29 +242,48 @@ class OpenVinoEngine:
                 request.wait()
 
     def _finish(
-        self, compiled: _Compiled, running: deque[tuple[Batch, list[npt.NDArray[np.int32]], Any]]
+        self, compiled: _Compiled, running: deque[tuple[Batch, tuple[npt.NDArray[np.int32], ...], Any]]
     ) -> tuple[Batch, Output]:
         batch, _, request = running[0]
         request.wait()
         running.popleft()
-        rows = len(batch.ids)
+        return batch, self._checked(batch, self._take(compiled, request, len(batch.ids)))
+
+    def _take(self, compiled: _Compiled, request: Any, rows: int) -> list[npt.NDArray[np.float32]]:
+        """Copy the outputs of so many rows out of a request, which is idle again."""
         outputs = [request.get_output_tensor(place).data[:rows].copy() for place in range(self._outputs)]
         compiled.idle.append(request)
+        return outputs
+
+    def _checked(self, batch: Batch, outputs: list[npt.NDArray[np.float32]]) -> Output:
         for output in outputs:
             check_finite(batch, output)
-        return batch, outputs[0] if self._outputs == 1 else (outputs[0], outputs[1])
+        return outputs[0] if self._outputs == 1 else (outputs[0], outputs[1])
 
-    def _inputs(self, batch: Batch) -> list[npt.NDArray[np.int32]]:
+    def _inputs(self, batch: Batch, columns: int | None = None) -> tuple[npt.NDArray[np.int32], ...]:
+        """Return the graph's inputs, filled up to few numbers of rows and to so many columns.
+
+        A tuple: of a list OpenVINO asks whether it is one input, which takes it longer than all the rest.
+        """
         check_batch(self._config, batch, masks=self._masks)
         segments = np.zeros_like(batch.ids) if batch.segments is None else batch.segments
         inputs = [batch.ids, batch.lengths, segments]
         if self._masks and batch.positions is not None:
             inputs.append(batch.positions)
+        if columns is not None and columns > batch.ids.shape[1]:
+            inputs[0] = _widened(batch.ids, columns, self._config.pad_token_id)
+            inputs[2] = _widened(segments, columns, 0)
         fill = batch.ids.size <= _FILLED and not self._large
         more = padded_rows(len(batch.ids)) - len(batch.ids) if fill else 0
         if more:  # the last row again: it is as good as any, and its output is dropped
             inputs = [np.concatenate([array, np.repeat(array[-1:], more, axis=0)]) for array in inputs]
-        return [np.ascontiguousarray(array, np.int32) for array in inputs]
+        return tuple(np.ascontiguousarray(array, np.int32) for array in inputs)
+
+
+def _widened(array: npt.NDArray[np.int32], columns: int, value: int) -> npt.NDArray[np.int32]:
+    wide = np.full((len(array), columns), value, np.int32)
+    wide[:, : array.shape[1]] = array
+    return wide
 
 
 def _rounded(graph: Any) -> int:

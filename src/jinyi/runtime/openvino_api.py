@@ -1,10 +1,13 @@
-"""Imports OpenVINO without its converter, which reports every import to a remote server."""
+"""Imports OpenVINO without its converter, which reports every import to a remote server, and compiles graphs."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import os
 import sys
 import threading
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -34,3 +37,44 @@ def load_openvino() -> ModuleType:
 
 def _convert_model(*args: Any, **kwargs: Any) -> Any:
     return importlib.import_module(_CONVERTER).convert_model(*args, **kwargs)
+
+
+@cache
+def openvino_core() -> Any:
+    """Return OpenVINO's entry point; making one loads the processor plugin."""
+    return load_openvino().Core()
+
+
+def _leave_core() -> None:
+    """In a forked child the parent's core is never used, and never freed, which would wait for its threads."""
+    if openvino_core.cache_info().currsize:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(openvino_core()))
+        openvino_core.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_leave_core)
+
+
+def compile_graph(graph: Any, *, precision: str, threads: int, streams: int, kernels: int) -> Any:
+    """Compile a graph for processors.
+
+    Args:
+        graph: an `openvino.Model`, which stays as it is.
+        precision: of `jinyi.runtime.open_engine`, "auto" resolved.
+        threads: processor threads of all streams.
+        streams: batches that are computed at a time.
+        kernels: how many kernels are kept for shapes that come again.
+    """
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+        # Beside 8-bit weights OpenVINO rounds activations too unless told not to.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "32" if precision == "int8-dynamic" else "0",
+        "NUM_STREAMS": str(streams),
+        "INFERENCE_NUM_THREADS": str(threads),
+        # A pinned thread waits for its core when another process has it.
+        "ENABLE_CPU_PINNING": "NO",
+        # Not in the list of properties, but the only bound there is.
+        "CPU_RUNTIME_CACHE_CAPACITY": str(kernels),
+    }
+    return openvino_core().compile_model(graph, "CPU", options)
