@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from inference import Benchmark
 
 PAUSE = 0.3  # seconds between two systems: idle threads of the last one spin for a while
+SETTLE = 3.0  # seconds: after the first single calls jinyi compiles graphs for their shapes
 LEAST_COSINE = 0.9999  # of two float32 systems
 MOST_DIFFERENCE = 1e-3  # of their probabilities
 REFERENCE = "st"  # what the others' results are compared with
@@ -254,6 +255,10 @@ class SectionRun:
             total = len(self.inputs[name])
             count = min(sizes[self.benchmark.options.quick], total)
 
+            def warm(worker: Worker, number: int, name: str = name, count: int = count) -> None:
+                worker.ask(one=name, start=0, stop=count)
+                time.sleep(SETTLE)
+
             def measure(
                 worker: Worker, number: int, name: str = name, count: int = count, total: int = total
             ) -> None:
@@ -261,6 +266,7 @@ class SectionRun:
                 seconds = worker.ask(one=name, start=start, stop=start + count)["seconds"]
                 self._of(worker.system).setdefault("one", {}).setdefault(name, []).extend(seconds)
 
+            self._visit(workers, 1, warm)
             self._visit(workers, self.rounds, measure)
 
     def _busy(self, workers: list[Worker]) -> None:

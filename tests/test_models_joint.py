@@ -95,7 +95,7 @@ def test_fit_is_ridge_regression(monkeypatch, penalty: float) -> None:
     monkeypatch.setattr(joint_head, "_ROUNDS", 200)
     monkeypatch.setattr(joint_head, "_TOLERANCE", 1e-12)
     vectors, counts, targets = topics(300, 0)
-    head = JointHead.fit(vectors, counts, targets, 4, 1 / penalty)
+    head, _ = JointHead.fit(vectors, counts, targets, 4, 1 / penalty)
     centred = vectors - vectors.mean(0)
     share = joint_head._VECTOR_SHARE
     unit = np.sqrt(share / np.mean(np.sum(centred**2, axis=1)))
@@ -115,18 +115,21 @@ def test_both_are_better_than_either_and_probabilities_are_honest(count: int) ->
     test_vectors, test_counts, test_targets = topics(2000, 2)
     accuracy = {}
     for name, columns in {"both": 8, "ngrams": 0}.items():
-        head = JointHead.fit(vectors[:, :columns], counts, targets, 4, 1.0)
+        head, left_out = JointHead.fit(vectors[:, :columns], counts, targets, 4, 1.0)
         proba = head.proba(test_vectors[:, :columns], test_counts)
         accuracy[name] = np.mean(proba.argmax(1) == test_targets)
         assert abs(proba.max(1).mean() - accuracy[name]) < 0.08, "as sure as it is right"
-        again = JointHead.fit(vectors[:, :columns], counts, targets, 4, 1.0)
+        right = left_out.proba.argmax(1) == targets[left_out.rows]
+        assert abs(right.mean() - accuracy[name]) < 0.1, "texts left out are as new ones"
+        assert len(np.unique(left_out.rows)) == len(left_out.rows) == (200 if count == 200 else 600)
+        again, _ = JointHead.fit(vectors[:, :columns], counts, targets, 4, 1.0)
         assert (again.proba(test_vectors[:, :columns], test_counts) == proba).all()
     assert accuracy["both"] > accuracy["ngrams"] + 0.1
 
 
 def test_two_texts_are_enough() -> None:
     vectors, counts, _ = topics(2, 3)
-    proba = JointHead.fit(vectors, counts, np.array([0, 1]), 2, 1.0).proba(vectors, counts)
+    proba = JointHead.fit(vectors, counts, np.array([0, 1]), 2, 1.0)[0].proba(vectors, counts)
     assert proba.argmax(1).tolist() == [0, 1] and np.isfinite(proba).all()
 
 

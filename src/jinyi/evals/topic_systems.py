@@ -19,8 +19,9 @@ from jinyi.evals.topic_data import Fold, TopicData
 from jinyi.evals.topic_labels import one_way
 from jinyi.evals.topic_vectors import TextVectors, compact
 from jinyi.models.common import FloatArray
+from jinyi.models.heads import LeftOut
 from jinyi.models.joint_head import JointHead
-from jinyi.models.mixture import WORD_EXAMPLES, mixed, word_weight
+from jinyi.models.mixture import WORD_EXAMPLES, earned_word_weight, mixed, most_word_weight
 from jinyi.models.topic_classifier import TopicClassifier
 
 Numbers = npt.NDArray[np.int64]
@@ -94,7 +95,7 @@ def zero_shot(
     model: Model, data: TopicData, folds: Sequence[Fold], prompt_name: str, prompt: str | None
 ) -> Answers:
     """Score the label words in a prompt, without any training row."""
-    scores, cut = _word_scores(model, data, folds, prompt)
+    scores, cut = _word_scores(model.classifier(labels=data.labels.by_word, prompt=prompt), folds)
     # One answer for the folds that score one file: nothing deviates between them.
     done = {id(proba): best_of(proba, np.arange(len(data.labels))) for proba in scores}
     answers = [done[id(proba)] for proba in scores]
@@ -102,11 +103,8 @@ def zero_shot(
     return answers_of(model, f"zero-shot, {prompt_name}", answers, settings, cut=cut)
 
 
-def _word_scores(
-    model: Model, data: TopicData, folds: Sequence[Fold], prompt: str | None
-) -> tuple[list[FloatArray], int]:
+def _word_scores(classifier: TopicClassifier, folds: Sequence[Fold]) -> tuple[list[FloatArray], int]:
     """Return what the label words say of each fold's texts, float32 [n, labels], and how many of a file were cut."""
-    classifier = model.classifier(labels=data.labels.by_word, prompt=prompt)
     done: dict[Path, FloatArray] = {}
     cut = 0
     for fold in folds:
@@ -156,30 +154,39 @@ def linear(
         vectors: of the model.
         templates: prompts by name; with each, what was learnt is mixed with what the label words say. May be empty.
     """
-    learnt: list[tuple[Numbers, FloatArray, float]] = []
+    learnt: list[tuple[Fold, Numbers, Numbers, LeftOut, FloatArray]] = []
     for fold in trained(data, folds):
         assert fold.train is not None  # noqa: S101
         classes, targets = compact(fold.train.targets)
-        head = JointHead.fit(
-            vectors.vectors(fold.train), vectors.ngrams(fold.train), targets, len(classes), 1.0
-        )
+        seen = vectors.vectors(fold.train), vectors.ngrams(fold.train)
+        head, left_out = JointHead.fit(*seen, targets, len(classes), 1.0)
         proba = head.proba(vectors.vectors(fold.scored), vectors.ngrams(fold.scored))
-        learnt.append((classes, proba, word_weight(WORD_EXAMPLES, len(targets), len(classes))))
+        learnt.append((fold, classes, targets, left_out, proba))
     settings = {"method": "linear", "C": 1.0, "pooling": vectors.pooling}
     cut = max(vectors.cut[fold.scored.path, None] for fold in folds)
     protocol = "linear, vectors and n-grams"
-    answers = [best_of(proba, classes) for classes, proba, _ in learnt]
+    answers = [best_of(proba, classes) for _, classes, _, _, proba in learnt]
     yield answers_of(model, protocol, answers, settings, cut=cut)
     for name, prompt in templates.items():
-        words, more_cut = _word_scores(model, data, folds, prompt)
-        answers = [
-            best_of(mixed(proba, scores[:, classes], weight), classes)
-            for (classes, proba, weight), scores in zip(learnt, words, strict=True)
-        ]
+        classifier = model.classifier(labels=data.labels.by_word, prompt=prompt)
+        words, more_cut = _word_scores(classifier, folds)
+        answers = []
+        for (fold, classes, targets, left_out, proba), scores in zip(learnt, words, strict=True):
+            weight = most_word_weight(WORD_EXAMPLES, len(targets), len(classes))
+            if weight:
+                said = _train_scores(classifier, fold, left_out.rows)[:, classes]
+                weight = earned_word_weight(left_out.proba, said, targets[left_out.rows], weight)
+            answers.append(best_of(mixed(proba, scores[:, classes], weight), classes))
         with_words = {**settings, "prompt": prompt, "word_examples": WORD_EXAMPLES}
         yield answers_of(
             model, f"{protocol}, label words, {name}", answers, with_words, cut=max(cut, more_cut)
         )
+
+
+def _train_scores(classifier: TopicClassifier, fold: Fold, rows: Numbers) -> FloatArray:
+    """Return what the label words say of some training rows, float32 [rows, labels]."""
+    assert fold.train is not None  # noqa: S101
+    return _proba(classifier, [fold.train.texts[row] for row in rows.tolist()])[0]
 
 
 def tfidf_svm(data: TopicData, folds: Sequence[Fold]) -> Answers:
@@ -273,7 +280,11 @@ def answers_of(
 
 def _ask(classifier: TopicClassifier, fold: Fold) -> tuple[FloatArray, int]:
     """Return probabilities of the scored texts, float32 [n, classes], and how many texts were cut."""
+    return _proba(classifier, fold.scored.texts)
+
+
+def _proba(classifier: TopicClassifier, texts: Sequence[str]) -> tuple[FloatArray, int]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # told once, in the notes of the evaluation
-        proba, report = classifier.predict_proba(fold.scored.texts, show_progress=False, return_report=True)
+        proba, report = classifier.predict_proba(texts, show_progress=False, return_report=True)
     return proba, report.cut

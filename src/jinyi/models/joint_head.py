@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jinyi.models.common import FloatArray
-from jinyi.models.heads import softmax
+from jinyi.models.heads import LeftOut, left_out_rows, softmax
 from jinyi.models.ngrams import NgramWeights, SparseRows
 
 FEATURES = ("both", "vectors", "ngrams")
@@ -26,8 +26,6 @@ _MOST_WEIGHTS = 1 << 23  # of n-grams times classes: 16 MB in the saved file
 _RARE_FROM = 1000  # texts from which on n-grams of a single text are dropped: they say nothing about others
 _ROUNDS = 20
 _TOLERANCE = 1e-4  # of the squared residual; further rounds move no prediction
-_FOLDS = 5
-_HELD_OUT = 4000  # enough rows to choose one number
 _FACTORS = np.geomspace(1.0, 64.0, 37)
 
 
@@ -50,8 +48,10 @@ class JointHead:
     @classmethod
     def fit(
         cls, vectors: FloatArray, counts: SparseRows, targets: npt.NDArray[np.int64], classes: int, C: float
-    ) -> JointHead:
+    ) -> tuple[JointHead, LeftOut]:
         """Fit on vectors [n, d] and n-gram counts of the same texts; the result depends on nothing random.
+
+        Also return what fits on fewer of them say of the texts left out.
 
         Args:
             vectors: float32 [n, d]; d = 0 leaves them out.
@@ -69,15 +69,16 @@ class JointHead:
         length = float(np.sqrt(np.mean(np.sum(centred**2, axis=1)))) or 1.0
         scale = np.float32(np.sqrt(share) / length)
         design = _Design(centred * scale, rows, np.float32(np.sqrt(1.0 - share)))
-        factor = _choose_factor(design, targets, classes, C)
+        factor, left_out = _choose_factor(design, targets, classes, C)
         vector_weight, ngram_weight, prior = design.solve(targets, classes, C)
         vector_weight = vector_weight * np.float32(factor * scale)
-        return cls(
+        head = cls(
             vector_weight,
             (ngram_weight * np.float32(factor * design.ngram_scale)).astype(np.float16),
             (factor * prior - mean @ vector_weight).astype(np.float32),
             ngrams,
         )
+        return head, left_out
 
     def proba(self, vectors: FloatArray, counts: SparseRows) -> FloatArray:
         """Return class probabilities, float32 [n, classes]."""
@@ -158,23 +159,19 @@ def _squares(columns: FloatArray) -> FloatArray:
     return sums
 
 
-def _choose_factor(design: _Design, targets: npt.NDArray[np.int64], classes: int, C: float) -> float:
-    """Return the factor of the scores whose softmax has the least log loss on rows left out of a fit.
-
-    Few rows are left out in turn, a fifth at a time; of many, one part is.
-    """
-    count = len(targets)
-    order = np.random.default_rng(0).permutation(count)
-    few = count < _RARE_FROM
-    size = -(-count // _FOLDS) if few else min(count // _FOLDS, _HELD_OUT)
-    scores, own = [], []
-    for first in range(0, count if few else size, size):
-        left_out = order[first : first + size]
-        kept = np.concatenate([order[:first], order[first + size :]])
+def _choose_factor(
+    design: _Design, targets: npt.NDArray[np.int64], classes: int, C: float
+) -> tuple[float, LeftOut]:
+    """Return the factor of the scores whose softmax has the least log loss on rows left out of a fit; and that."""
+    chosen, scores = [], []
+    for kept, left_out in left_out_rows(len(targets)):
         vector_weight, ngram_weight, prior = design.take(kept).solve(targets[kept], classes, C)
         scores.append(design.take(left_out).scores(vector_weight, ngram_weight) + prior)
-        own.append(targets[left_out])
-    rows, numbers = np.concatenate(scores).astype(np.float64), np.concatenate(own)
-    rows -= rows[np.arange(len(rows)), numbers][:, None]  # the log loss is then the log of the sum of exp
+        chosen.append(left_out)
+    numbers, rows = np.concatenate(chosen), np.concatenate(scores).astype(np.float64)
+    rows -= rows[np.arange(len(rows)), targets[numbers]][
+        :, None
+    ]  # the log loss is then the log of the sum of exp
     losses = [float(np.mean(np.log(np.exp(factor * rows).sum(axis=1)))) for factor in _FACTORS]
-    return float(_FACTORS[int(np.argmin(losses))])
+    factor = float(_FACTORS[int(np.argmin(losses))])
+    return factor, LeftOut(numbers, softmax(factor * rows))

@@ -23,7 +23,7 @@ from jinyi.models.common import (
 )
 from jinyi.models.estimator import TextEstimator
 from jinyi.models.labels import Labels, class_numbers
-from jinyi.models.mixture import WORD_EXAMPLES, word_weight
+from jinyi.models.mixture import WORD_EXAMPLES
 from jinyi.models.source import Opener, Source
 from jinyi.models.temperature import TopicCalibration
 from jinyi.models.topic_fit import HeadSettings, fit_head
@@ -59,7 +59,8 @@ class TopicClassifier(TextEstimator):
             texts, which must be more; None does not.
         C: for "linear": inverse strength of the penalty on the weights; noisy labels want less, clean ones more.
         word_examples: for "linear", where every class has a label word: how many examples of each class the words are
-            worth. What words and examples say is mixed accordingly; 0 leaves the words out.
+            worth at most. What words and examples say is mixed accordingly, or with less of the words where texts left
+            out of a fit are told better so; 0 leaves the words out.
         calibrate: zero-shot: subtract each label's score on a text without content (contextual calibration, Zhao et
             al. 2021), which removes the preference for frequent words. It changes labels and needs no labelled texts;
             the temperature that `jinyi calibrate` fits changes probabilities alone.
@@ -268,10 +269,8 @@ class TopicClassifier(TextEstimator):
             self._tuned = tuned
             self._open()
             return self
-        head, report = fit_head(topics, texts, targets, len(classes), self._settings())
+        head, weight, report = fit_head(topics, texts, targets, classes, self._settings())
         warn_cut(report, "warn", source.folder.max_length)
-        worth = self.word_examples if self.method == "linear" else 0.0
-        weight = word_weight(float(worth), len(texts), len(classes))
         topics.learnt(head, classes, method=self.method, features=self.features, word_weight=weight)
         self.classes_ = classes
         return self

@@ -13,8 +13,9 @@ from jinyi.arguments import whole_number
 from jinyi.batches import deduplicate
 from jinyi.errors import InputError, shorten
 from jinyi.models.common import FloatArray, compute_once
-from jinyi.models.heads import DECIDERS, LinearHead, ReferenceHead
+from jinyi.models.heads import DECIDERS, LeftOut, LinearHead, ReferenceHead
 from jinyi.models.joint_head import FEATURES, JointHead
+from jinyi.models.mixture import earned_word_weight, most_word_weight
 from jinyi.models.ngrams import SparseRows, stack
 from jinyi.models.topic_folder import TopicHead
 from jinyi.models.topic_model import TopicModel
@@ -70,22 +71,25 @@ def fit_head(
     topics: TopicModel,
     texts: Sequence[str],
     targets: npt.NDArray[np.int64],
-    classes: int,
+    labels: npt.NDArray[Any],
     settings: HeadSettings,
-) -> tuple[TopicHead, TruncationReport]:
-    """Fit a linear or reference head on texts as the model sees them; also say which texts were cut.
+) -> tuple[TopicHead, float, TruncationReport]:
+    """Fit a linear or reference head on texts as the model sees them.
 
     Args:
         topics: the opened model.
         texts: checked texts.
         targets: int64 [n], number of each text's class.
-        classes: number of classes.
+        labels: of the classes.
         settings: with method "linear" or "reference".
+
+    Returns:
+        the head, how much the label words of the classes count beside it, and which texts were cut.
 
     Raises:
         InputError: whitening to more dimensions than the texts allow.
     """
-    linear, folder = settings.method == "linear", topics.source.folder
+    linear, folder, classes = settings.method == "linear", topics.source.folder, len(labels)
     features = settings.features if linear else "vectors"
     parts: list[SparseRows] = []
 
@@ -103,17 +107,28 @@ def fit_head(
         label="texts",
         show_progress=None,
     )
-    if linear and features == "vectors":
-        return LinearHead.fit(vectors, targets, classes, settings.C), report
-    if linear:
+    if not linear:
+        reference = ReferenceHead.fit(
+            vectors,
+            targets,
+            classes,
+            decider=settings.decider,
+            neighbors=settings.neighbors,
+            whitening=settings.whitening,
+        )
+        return reference, 0.0, report
+    most = most_word_weight(float(settings.word_examples), len(texts), classes)
+    head: TopicHead
+    left_out: LeftOut | None = None
+    if features == "vectors":
+        head = LinearHead.fit(vectors, targets, classes, settings.C)
+        if most and topics.has_words(labels):
+            left_out = LinearHead.left_out(vectors, targets, classes, settings.C)
+    else:
         counts = stack(parts).take(deduplicate(texts)[1])
-        return JointHead.fit(vectors, counts, targets, classes, settings.C), report
-    head = ReferenceHead.fit(
-        vectors,
-        targets,
-        classes,
-        decider=settings.decider,
-        neighbors=settings.neighbors,
-        whitening=settings.whitening,
-    )
-    return head, report
+        head, left_out = JointHead.fit(vectors, counts, targets, classes, settings.C)
+    if left_out is None or not most or not topics.has_words(labels):
+        return head, 0.0, report
+    seen = [texts[row] for row in left_out.rows.tolist()]
+    words: FloatArray = run(topics.word_work(seen, "report", labels))
+    return head, earned_word_weight(left_out.proba, words, targets[left_out.rows], most), report

@@ -121,10 +121,25 @@ class TopicModel:
             classes: its labels.
             method: how it was fitted.
             features: what it sees.
-            word_weight: of the label words beside it; without effect where a class has none.
+            word_weight: of the label words beside it; 0 where a class has none.
         """
         self.head, self.classes, self.method, self.features = head, classes, method, features
-        self.word_weight = word_weight if all(label in self.words for label in classes.tolist()) else 0.0
+        self.word_weight = word_weight
+
+    def has_words(self, classes: npt.NDArray[Any]) -> bool:
+        """Whether each of these classes has a label word."""
+        return self._zero_shot is not None and all(label in self.words for label in classes.tolist())
+
+    def word_work(self, texts: list[str], mode: TruncateMode, classes: npt.NDArray[Any]) -> Work:
+        """Return rows of texts, whose outputs become probabilities of these classes by their words, [n, classes].
+
+        They are shares of all words, and sum to less than one where there are more words than classes.
+        """
+        assert self._zero_shot is not None  # noqa: S101 - has_words was asked
+        places = {label: place for place, label in enumerate(self.words)}
+        columns = np.array([places[label] for label in classes.tolist()], np.int64)
+        work = self._zero_shot.work(texts, mode)
+        return replace(work, finish=lambda outputs: work.finish(outputs)[:, columns])
 
     def known_classes(self) -> npt.NDArray[Any]:
         """Return the labels of the probabilities.
@@ -145,11 +160,10 @@ class TopicModel:
         """Return rows of texts, whose outputs become class probabilities, float32 [n, classes]."""
         if self.head is not None:
             learnt = self._learnt_work(self.head, texts, mode)
-            if not self.word_weight or self._zero_shot is None:
+            if not self.word_weight:
                 return learnt
-            places = {label: place for place, label in enumerate(self.words)}
-            columns = np.array([places[label] for label in self.known_classes().tolist()], np.int64)
-            return mixed_work(learnt, self._zero_shot.work(texts, mode), columns, self.word_weight)
+            words = self.word_work(texts, mode, self.known_classes())
+            return mixed_work(learnt, words, self.word_weight)
         if self._zero_shot is not None:
             return self._zero_shot.work(texts, mode)
         assert self._class_engine is not None  # noqa: S101 - classes come from one of these
