@@ -42,7 +42,7 @@ MODELS = {
 }
 RUNS = {
     "runs/jinyi-tiny-pretrain/last": "mlm",
-    "runs/jinyi-tiny-embed/best": "embed",
+    "runs/jinyi-tiny-embed/last": "embed",
     "runs/erlangshen-simcse-unsup/best": "embed",
 }
 

@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 PAIR_METHODS: Final = ("isotonic", "platt")
 _BLOCKS = 100  # knots of an isotonic map: finer steps are noise of the labelled rows
+_FLAT = 1e-9  # log-odds a standard deviation of the scores: less is what rounding leaves of none at all
 _ROUNDS = 100
 
 
@@ -162,6 +163,8 @@ def platt_parameters(logits: Floats, labels: Floats) -> tuple[float, float]:
         if then > now:
             break
         at, now = at - length * step, then
+    if abs(at[0]) < _FLAT:
+        at[0] = 0.0
     return float(at[0] / scale), float(at[1] - at[0] * mean / scale)
 
 
