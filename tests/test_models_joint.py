@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jinyi.models import joint_head, ngrams
+from jinyi.models.heads import left_out_rows
 from jinyi.models.joint_head import JointHead
 from jinyi.models.logistic import fit_logistic
 from jinyi.models.ngrams import NgramWeights, SparseRows, count_ngrams, stack
@@ -109,7 +110,7 @@ def test_fit_is_ridge_regression(monkeypatch, penalty: float) -> None:
     assert np.abs(ours - factor * theirs).max() < 2e-3 * np.abs(ours).max()
 
 
-@pytest.mark.parametrize("count", [200, 3000])
+@pytest.mark.parametrize("count", [200, 5000])
 def test_both_are_better_than_either_and_probabilities_are_honest(count: int) -> None:
     vectors, counts, targets = topics(count, 1)
     test_vectors, test_counts, test_targets = topics(2000, 2)
@@ -121,10 +122,84 @@ def test_both_are_better_than_either_and_probabilities_are_honest(count: int) ->
         assert abs(proba.max(1).mean() - accuracy[name]) < 0.08, "as sure as it is right"
         right = left_out.proba.argmax(1) == targets[left_out.rows]
         assert abs(right.mean() - accuracy[name]) < 0.1, "texts left out are as new ones"
-        assert len(np.unique(left_out.rows)) == len(left_out.rows) == (200 if count == 200 else 600)
+        assert len(np.unique(left_out.rows)) == len(left_out.rows) == (200 if count == 200 else 1000)
         again, _ = JointHead.fit(vectors[:, :columns], counts, targets, 4, 1.0)
         assert (again.proba(test_vectors[:, :columns], test_counts) == proba).all()
     assert accuracy["both"] > accuracy["ngrams"] + 0.1
+
+
+def one_design(count: int) -> tuple[joint_head._Design, np.ndarray]:
+    vectors, counts, targets = topics(count, 4)
+    rows = NgramWeights.fit(counts, least=1, most=10**6).transform(counts)
+    return joint_head._Design(vectors - vectors.mean(0), rows, np.float32(0.9)), targets
+
+
+@pytest.mark.parametrize("rounds", [3, 20, 200])
+def test_penalties_solved_together_are_those_solved_alone(monkeypatch, rounds: int) -> None:
+    monkeypatch.setattr(joint_head, "_ROUNDS", rounds)
+    monkeypatch.setattr(joint_head, "_TOLERANCE", 0.0)
+    design, targets = one_design(150)
+    choices = (0.1, 3.0, 0.01, 1.0)
+    together, prior = design.solve(targets, 4, choices)
+    for weight, choice in zip(together, choices, strict=True):
+        (alone,), _ = design.solve(targets, 4, (choice,))
+        assert np.isfinite(weight).all()
+        assert np.abs(weight - alone).max() < 1e-3 * np.abs(alone).max()
+    assert prior.sum() == pytest.approx(1)
+
+
+def test_a_class_that_is_solved_at_once_stays_solved(monkeypatch) -> None:
+    """Without texts of its own a class asks for nothing: all its numbers are 0 while the others go on."""
+    monkeypatch.setattr(joint_head, "_TOLERANCE", 0.0)
+    design, targets = one_design(60)
+    wide, _ = design.solve(targets, 5, (0.1, 1.0))
+    for weight, narrow in zip(wide, design.solve(targets, 4, (0.1, 1.0))[0], strict=True):
+        assert np.isfinite(weight).all() and not weight[:, 4].any()
+        assert np.allclose(weight[:, :4], narrow, atol=1e-6)
+
+
+def test_every_class_is_left_out_in_equal_parts() -> None:
+    targets = np.random.default_rng(0).permutation(np.repeat([0, 1, 2, 3], [40, 25, 3, 2]))
+    seen = np.zeros(len(targets), int)
+    for kept, left_out in left_out_rows(targets):
+        assert sorted([*kept, *left_out]) == list(range(len(targets)))
+        seen[left_out] += 1
+        counts = np.bincount(targets[left_out], minlength=4)
+        assert counts[0] == 8 and counts[1] == 5 and counts[2] <= 1 and counts[3] <= 1
+    assert (seen == 1).all()
+    assert [len(left_out) for _, left_out in left_out_rows(np.array([0, 1]))] == [1, 1]
+    many = np.random.default_rng(0).integers(0, 3, 50_000)
+    ((kept, left_out),) = left_out_rows(many)
+    assert len(left_out) == pytest.approx(4000, rel=0.1) and len(kept) + len(left_out) == 50_000
+    shares = np.bincount(many[left_out]) / len(left_out)
+    assert np.allclose(shares, np.bincount(many) / 50_000, atol=1e-3)
+
+
+def test_wrong_labels_get_a_strong_penalty_and_right_ones_a_weak_one() -> None:
+    """Four of ten labels are wrong; a weak penalty learns them by heart."""
+    vectors, counts, targets = topics(2000, 5)
+    rng = np.random.default_rng(6)
+    wrong = np.where(rng.random(2000) < 0.4, rng.integers(0, 4, 2000), targets)
+    right = np.repeat(np.arange(4), 500)
+    ids = [[2, *rng.integers(5, 25, 6).tolist(), 25 + int(target), 3] for target in right]
+    noisy, _ = JointHead.fit(vectors, counts, wrong, 4)
+    clean, _ = JointHead.fit(vectors[:, :0], counted(ids), right, 4)
+    assert noisy.C < clean.C
+    assert noisy.C in joint_head._CHOICES and clean.C in joint_head._CHOICES
+    seen = topics(2000, 7)
+    right_by = {
+        C: np.mean(JointHead.fit(vectors, counts, wrong, 4, C)[0].proba(*seen[:2]).argmax(1) == seen[2])
+        for C in joint_head._CHOICES
+    }
+    assert right_by[noisy.C] >= max(right_by.values()) - 0.01
+
+
+def test_a_few_texts_told_rightly_make_nobody_certain() -> None:
+    ids = [[2, 5 + place, 3] for place in np.repeat([0, 1, 2], 8)]
+    targets = np.repeat([0, 1, 2], 8)
+    head, left_out = JointHead.fit(np.empty((24, 0), np.float32), counted(ids), targets, 3)
+    assert (left_out.proba.argmax(1) == targets[left_out.rows]).all()
+    assert 0.8 < left_out.proba.max(1).mean() < 0.99
 
 
 def test_two_texts_are_enough() -> None:

@@ -199,6 +199,9 @@ def test_fit(small_folders: Path, tmp_path: Path, model: str, options: dict) -> 
     again = TopicClassifier.load(tmp_path / "fitted")
     assert again.classes_.tolist() == topics.classes_.tolist()
     assert np.allclose(again.predict_proba(test_texts), proba, atol=1e-6)
+    assert again.C_ == topics.C_ and (topics.C_ is None) == (
+        topics.features == "vectors" or topics.method != "linear"
+    )
     for twin in (pickle.loads(pickle.dumps(topics)), copy.deepcopy(topics)):
         assert twin.classes_.tolist() == topics.classes_.tolist()
         assert np.allclose(twin.predict_proba(test_texts), proba, atol=1e-6)

@@ -159,10 +159,10 @@ def linear(
         assert fold.train is not None  # noqa: S101
         classes, targets = compact(fold.train.targets)
         seen = vectors.vectors(fold.train), vectors.ngrams(fold.train)
-        head, left_out = JointHead.fit(*seen, targets, len(classes), 1.0)
+        head, left_out = JointHead.fit(*seen, targets, len(classes))
         proba = head.proba(vectors.vectors(fold.scored), vectors.ngrams(fold.scored))
         learnt.append((fold, classes, targets, left_out, proba))
-    settings = {"method": "linear", "C": 1.0, "pooling": vectors.pooling}
+    settings = {"method": "linear", "pooling": vectors.pooling}
     cut = max(vectors.cut[fold.scored.path, None] for fold in folds)
     protocol = "linear, vectors and n-grams"
     answers = [best_of(proba, classes) for _, classes, _, _, proba in learnt]

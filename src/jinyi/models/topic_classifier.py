@@ -22,6 +22,7 @@ from jinyi.models.common import (
     warn_cut,
 )
 from jinyi.models.estimator import TextEstimator
+from jinyi.models.joint_head import JointHead
 from jinyi.models.labels import Labels, class_numbers
 from jinyi.models.mixture import WORD_EXAMPLES
 from jinyi.models.source import Opener, Source
@@ -57,7 +58,8 @@ class TopicClassifier(TextEstimator):
         neighbors: for "knn".
         whitening: for "reference": whiten the vectors (see `Whitening`) to so many dimensions, fitted on the training
             texts, which must be more; None does not.
-        C: for "linear": inverse strength of the penalty on the weights; noisy labels want less, clean ones more.
+        C: for "linear": inverse strength of the penalty on the weights; labels that are often wrong want less, clean
+            ones more. None chooses it with n-grams on texts left out of a fit, and is 1 for "vectors".
         word_examples: for "linear", where every class has a label word: how many examples of each class the words are
             worth at most. What words and examples say is mixed accordingly, or with less of the words where texts left
             out of a fit are told better so; 0 leaves the words out.
@@ -88,7 +90,7 @@ class TopicClassifier(TextEstimator):
         decider: str = "prototype",
         neighbors: int = 5,
         whitening: int | None = None,
-        C: float = 1.0,
+        C: float | None = None,
         word_examples: float = WORD_EXAMPLES,
         calibrate: bool = False,
         precision: str = "auto",
@@ -280,6 +282,12 @@ class TopicClassifier(TextEstimator):
         """The temperature that `predict_proba` applies; None without one, or where it was fitted for something else."""
         return self._open().calibration
 
+    @property
+    def C_(self) -> float | None:
+        """The C of a linear fit that n-grams took part in, given or chosen; None for everything else."""
+        head = self._open().head
+        return head.C if isinstance(head, JointHead) else None
+
     def state(self) -> dict[str, Any]:
         """Return what probabilities are made of, as plain data: classes, label words and prompt, what was fitted."""
         return self._open().state()
@@ -322,6 +330,8 @@ class TopicClassifier(TextEstimator):
                 "decider": self.decider,
                 "neighbors": self.neighbors,
             }
+            if isinstance(head, JointHead):
+                state["fitted"]["C"] = head.C
         if calibration is None and topics.calibration is not None:
             calibration = folder.record.get("calibration")
         return write_topic(path, folder, state, head, calibration=calibration, overwrite=overwrite)

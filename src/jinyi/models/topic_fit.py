@@ -38,7 +38,7 @@ class HeadSettings:
     decider: str
     neighbors: int
     whitening: int | None
-    C: float
+    C: float | None
     word_examples: float
 
     def __post_init__(self) -> None:
@@ -51,10 +51,10 @@ class HeadSettings:
                     fix="Choose one of them.",
                     where=name,
                 )
-        if isinstance(self.C, bool) or not isinstance(self.C, (int, float, np.number)) or not self.C > 0:
-            raise InputError(
-                found=shorten(self.C), expected="a number above 0", fix="Leave it out.", where="C"
-            )
+        C: Any = self.C
+        number = isinstance(C, (int, float, np.number)) and not isinstance(C, bool)
+        if C is not None and not (number and C > 0):
+            raise InputError(found=shorten(C), expected="a number above 0", fix="Leave it out.", where="C")
         worth: Any = self.word_examples
         number = isinstance(worth, (int, float, np.number)) and not isinstance(worth, bool)
         if not number or not 0 <= worth < float("inf"):
@@ -121,9 +121,10 @@ def fit_head(
     head: TopicHead
     left_out: LeftOut | None = None
     if features == "vectors":
-        head = LinearHead.fit(vectors, targets, classes, settings.C)
+        C = 1.0 if settings.C is None else settings.C
+        head = LinearHead.fit(vectors, targets, classes, C)
         if most and topics.has_words(labels):
-            left_out = LinearHead.left_out(vectors, targets, classes, settings.C)
+            left_out = LinearHead.left_out(vectors, targets, classes, C)
     else:
         counts = stack(parts).take(deduplicate(texts)[1])
         head, left_out = JointHead.fit(vectors, counts, targets, classes, settings.C)
