@@ -206,3 +206,26 @@ def test_scoring_leaves_no_trace(tmp_path: Path) -> None:
     torch.manual_seed(3)
     assert task.evaluate() == task.evaluate()
     assert torch.equal(torch.rand(4), expected) and task.network.training
+
+
+def test_a_triplet_is_two_pairs(tmp_path: Path) -> None:
+    triplets = [
+        {"anchor": a, "positive": b, "negative": c}
+        for a, b, c in zip(SENTENCES, SENTENCES[1:], SENTENCES[2:], strict=False)
+    ]
+    pairs = [
+        {"texta": row["anchor"], "textb": row[side], "label": label}
+        for row in triplets
+        for side, label in (("positive", 1), ("negative", 0))
+    ]
+    theirs, ours = (
+        make(tmp_path / "pairs", PairObjective(), pairs),
+        make(tmp_path / "triplets", PairObjective(), triplets, source={"kind": "triplets"}),
+    )
+    assert ours.rows == len(pairs) and ours.evaluate() == theirs.evaluate()
+    for one, other in zip(ours.parts(3, ALONE), theirs.parts(3, ALONE), strict=True):
+        assert all(
+            torch.equal(one.inputs[name], other.inputs[name]) for name in ("ids", "segments", "targets")
+        )
+    limited = make(tmp_path / "few", PairObjective(), triplets, source={"kind": "triplets", "limit": 3})
+    assert limited.rows == 3

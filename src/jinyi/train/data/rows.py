@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, islice
@@ -18,7 +18,7 @@ from jinyi.errors import InputError, TruncationWarning, shorten
 from jinyi.files.labels import label_name, label_number, place_of
 from jinyi.text import empty_error
 from jinyi.tokens import Tokenizer
-from jinyi.train.data.records import SIDES, read_records
+from jinyi.train.data.records import SIDES, Record, read_records
 from jinyi.train.recipe import Data, Source
 
 _SPLITS = {"train", "dev", "valid", "validation", "test", "test_public", "val"}
@@ -161,6 +161,7 @@ def read_rows(
     *,
     limit: int | None = None,
     together: bool = False,
+    halved: bool = False,
     tell: bool = True,
 ) -> Rows:
     """Read and tokenise one file.
@@ -176,6 +177,7 @@ def read_rows(
         limit: only the first so many rows, beside `source.limit`.
         together: the texts of a row will be one input, of at most `data.max_length` tokens; decides what is counted as
             cut.
+        halved: read a triplet as two pairs, anchor and positive with label 1, anchor and negative with label 0.
         tell: give the warning; False where the caller does, who knows that more is cut.
 
     Raises:
@@ -185,6 +187,8 @@ def read_rows(
     kind = source.kind or kind
     path = source_path(source, data)
     records = read_records(path, source, kind)
+    if halved and kind == "triplets":
+        records, kind = _halves(records), "pairs"
     limits = [most for most in (source.limit, limit) if most is not None]
     most = min(limits, default=None)
     sides = len(SIDES[kind])
@@ -210,6 +214,12 @@ def read_rows(
     lost = full.sum(0) - np.sum([text.lengths for text in texts], axis=0)
     keys = np.stack([np.concatenate(builder.keys) for builder in builders], axis=1)
     return Rows(source_name(source), path, kind, source, texts, keys, labels, np.array(lines), lost)
+
+
+def _halves(records: Iterable[Record]) -> Iterator[Record]:
+    for line, (anchor, positive, negative), _ in records:
+        yield line, (anchor, positive), 1
+        yield line, (anchor, negative), 0
 
 
 class _Builder:

@@ -25,7 +25,7 @@ from jinyi.train.recipe.ranges import RANGES
 KINDS = {
     "pretrain": ("shards",),
     "contrastive": ("pairs", "triplets", "texts"),
-    "pair": ("pairs",),
+    "pair": ("pairs", "triplets"),
     "classes": ("texts",),
     "topic": ("topics",),
     "distill": ("texts", "pairs", "triplets", "topics", "shards"),

@@ -38,7 +38,7 @@ _BINARY: dict[str, Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]] = {
 
 
 class PairTask(Task):
-    """Pairs with labels, rows of all files mixed in each batch.
+    """Pairs with labels, rows of all files mixed in each batch; a triplet is two pairs.
 
     One output: its sigmoid is P(similar), labels are numbers from 0 to 1. Several outputs: labels are names of
     `objective.labels` or numbers of classes. With `both_orders` half of the pairs of a step are turned round, chosen
@@ -70,7 +70,9 @@ class PairTask(Task):
         two = self.objective.outputs == 1 and len(self.objective.labels) == 2
         self._named = similar_class(replace(self.objective, outputs=2)) if two else None
         data, batch = recipe.data, recipe.batch
-        self._train = [read_rows(source, data, tokenizer, self.kind, together=True) for source in data.train]
+        self._train = [
+            read_rows(source, data, tokenizer, self.kind, together=True, halved=True) for source in data.train
+        ]
         self._targets = [self._read_targets(rows) for rows in self._train]
         self._sampler = Sampler(
             [self._lengths(rows) for rows in self._train],
@@ -87,7 +89,8 @@ class PairTask(Task):
         self._shares = class_shares(torch.from_numpy(np.concatenate(self._targets)), classes)
         limit = recipe.evaluation.limit
         self._dev = [
-            read_rows(source, data, tokenizer, self.kind, limit=limit, together=True) for source in data.dev
+            read_rows(source, data, tokenizer, self.kind, limit=limit, together=True, halved=True)
+            for source in data.dev
         ]
         self._dev_targets = [self._read_targets(rows) for rows in self._dev]
         names = zip(different_names(self._dev), self._dev_targets, strict=True)
