@@ -82,9 +82,11 @@ class JointHead:
         length = float(np.sqrt(np.mean(np.sum(centred**2, axis=1)))) or 1.0
         scale = np.float32(np.sqrt(share) / length)
         design = _Design(centred * scale, rows, np.float32(np.sqrt(1.0 - share)))
-        if C is None:
-            C = _choose(design.without_vectors(), targets, classes, _CHOICES)[0]
-        _, factor, left_out = _choose(design, targets, classes, (C,))
+        choice = _CHOICES if C is None else (C,)
+        if share == 0.0 or C is None:
+            C, factor, left_out = _choose(design.without_vectors(), targets, classes, choice)
+        if share > 0.0:
+            C, factor, left_out = _choose(design, targets, classes, (C,))
         (weight,), prior = design.solve(targets, classes, (C,))
         width = vectors.shape[1]
         vector_weight = weight[:width] * np.float32(factor * scale)
