@@ -17,7 +17,7 @@ Numbers = npt.NDArray[np.int64]
 
 DECIDERS = ("prototype", "nearest", "knn")
 _TEMPERATURE = 0.05  # of cosines, as in SimCSE's loss: cosines differ by a few hundredths between classes
-_MANY = 5000  # texts of which one part tells enough
+_MANY = 1000  # texts of which one part tells enough
 _FOLDS = 5
 _HELD_OUT = 4000  # enough texts to choose one number
 _ROWS = 4096  # texts compared with all references at a time
@@ -43,7 +43,7 @@ class LeftOut:
     proba: FloatArray
 
 
-def left_out_rows(targets: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
+def left_out_rows(targets: Numbers, many: int = _MANY) -> Iterator[tuple[Numbers, Numbers]]:
     """Yield texts to fit on, and those left out of that fit: a fifth of every class, as far as it can be cut so.
 
     By chance alone the texts of one class would often be left out together, and a fit on the others would take the
@@ -51,11 +51,12 @@ def left_out_rows(targets: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
 
     Args:
         targets: class number of each text.
+        many: so many texts and more are many.
     """
     count = len(targets)
     order = np.random.default_rng(0).permutation(count)
     order = order[np.argsort(targets[order], kind="stable")]  # neighbours are of one class
-    few = count < _MANY
+    few = count < many
     stride = _FOLDS if few else max(_FOLDS, count // _HELD_OUT)
     for first in range(min(_FOLDS, count) if few else 1):
         left_out = np.zeros(count, bool)

@@ -28,6 +28,7 @@ _ROUNDS = 20
 _TOLERANCE = 1e-4  # of the squared residual; further rounds move no prediction
 _FACTORS = np.geomspace(1.0, 64.0, 37)
 _CHOICES = (0.1, 0.3, 1.0, 3.0)  # of C: wrong labels want the first ones, rare and clean ones the last
+_MANY_CHOSEN = 5000  # texts of which one part tells enough for C
 _COUNTED = 1000  # texts left out of a fit that are enough to count the errors
 _TINY = float(np.finfo(np.float32).tiny)
 _LEAST = float(np.finfo(np.float64).tiny)
@@ -210,7 +211,8 @@ def _choose(
     """
     places: list[npt.NDArray[np.int64]] = []
     scores: list[list[FloatArray]] = [[] for _ in choices]
-    for kept, left_out in left_out_rows(targets):
+    rounds = left_out_rows(targets, _MANY_CHOSEN) if len(choices) > 1 else left_out_rows(targets)
+    for kept, left_out in rounds:
         weights, prior = design.take(kept).solve(targets[kept], classes, choices)
         seen = design.take(left_out)
         for part, weight in zip(scores, weights, strict=True):
