@@ -20,7 +20,7 @@ from typing import Any
 
 import machine as hardware
 import numpy as np
-from report import table
+from report import mean_cell, table
 from scipy.stats import t as student
 
 from jinyi.train.build import build_task
@@ -97,11 +97,6 @@ def run(recipe: Recipe) -> dict[str, float]:
     }
 
 
-def cell(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}"
-
-
 def difference(values: list[float], base: list[float]) -> str:
     """Mean difference of runs with equal seeds, with its 95 % interval."""
     gaps = [value - other for value, other in zip(values, base, strict=True)]
@@ -116,7 +111,7 @@ def report_of(runs: dict[str, list[dict[str, float]]]) -> str:
     base = runs.get("cross_entropy")
     rows = []
     for name, done in runs.items():
-        row = [LOSSES[name][0], *(cell([one[score] for one in done]) for score in SCORES)]
+        row = [LOSSES[name][0], *(mean_cell([one[score] for one in done]) for score in SCORES)]
         for score in SCORES:
             compared = base is not None and name != "cross_entropy"
             row.append(

@@ -12,7 +12,6 @@ chosen: C and the weight of the label words.
 from __future__ import annotations
 
 import argparse
-import statistics
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from command import write_result
-from report import table
+from report import mean_cell, table
 
 from jinyi import TopicClassifier
 from jinyi.evals.topic_data import TopicData, TopicRows, read_topic_data
@@ -71,15 +70,10 @@ def run(data: TopicData, model: str, options: dict[str, Any], each: int | None, 
     }
 
 
-def cell(values: list[float], places: int) -> str:
-    spread = f" ± {statistics.stdev(values):.{places}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{places}f}{spread}"
-
-
 def row_of(name: str, each: int | None, fit: str, done: list[dict[str, Any]]) -> list[str]:
     chosen = ", ".join(f"{one['C']:g}" if one["C"] else "" for one in done)
     weights = ", ".join(f"{one['word_weight']:.2f}" for one in done)
-    scores = cell([one["accuracy"] for one in done], 1), cell([one["loss"] for one in done], 2)
+    scores = mean_cell([one["accuracy"] for one in done], 1), mean_cell([one["loss"] for one in done], 2)
     return [name, "all" if each is None else str(each), fit or "default", *scores, chosen, weights]
 
 

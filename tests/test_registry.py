@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from jinyi.registry import (
 )
 from small_models import write_small
 
+SHIPPED = sorted(Path(registry.__file__).parent.glob("pretrained/*/"))
 SIMCSE = "IDEA-CCNL/Erlangshen-SimCSE-110M-Chinese"
 
 
@@ -238,3 +240,12 @@ def test_parameters_fit_the_shape(
     assert entry.parameters == pytest.approx(
         (words + distinct * layer + width * width + width) / 1e6, abs=0.06
     )
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_the_manifest_of_a_shipped_model_names_all_its_files(folder: Path) -> None:
+    lines = (folder / "MANIFEST.sha256").read_text("utf-8").splitlines()
+    hashes = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    del files["MANIFEST.sha256"]
+    assert hashes == {name: sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
