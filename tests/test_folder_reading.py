@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from folder_tools import edit, error_of, plain, rewrite_weights
-from jinyi.errors import InputError
-from jinyi.folder import Golden, read_folder, update_record, verify_folder
+from jinyi.errors import FolderError, InputError
+from jinyi.folder import MANIFEST, Golden, read_folder, update_record, verify_folder
 from jinyi.folder.tensors import read_header
 from jinyi.folder.weights import encoder_shapes
 from small_models import CONFIG, MEGATRON, VOCAB, random_weights, whitening, write_small
@@ -154,6 +154,17 @@ def test_update_record_keeps_the_rest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="colour"):
         update_record(path, colour=1)
     assert os.listdir(tmp_path) == ["m"]
+
+
+def test_a_copy_of_a_folder_without_checksums_has_them_all(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "m")
+    names = {str(entry.relative_to(path)) for entry in path.rglob("*") if entry.is_file()}
+    (path / MANIFEST).unlink()
+    with pytest.raises(FolderError, match="--output"):
+        update_record(path, calibration={"a": 1.5})
+    copy = update_record(path, target=tmp_path / "copy", calibration={"a": 1.5})
+    checked = verify_folder(copy)
+    assert set(checked.checked) == names - {MANIFEST} and not checked.unlisted
 
 
 # Recognised by content

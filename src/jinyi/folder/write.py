@@ -34,6 +34,7 @@ from jinyi.folder.names import public_names
 from jinyi.folder.read import read_folder
 from jinyi.folder.tensors import safetensors_chunks
 from jinyi.folder.weights import CLASSIFIER, MLM_BIAS, check_shapes
+from jinyi.hashes import file_sha256
 from jinyi.runtime import POOLINGS
 from jinyi.runtime.rotary import TABLE, rotary_table
 from jinyi.tokens import Tokenizer
@@ -248,7 +249,8 @@ def update_record(
 ) -> Path:
     """Change entries of `jinyi.json` (calibration, results...) with the safety of `write_folder`.
 
-    Unchanged files are hard-linked into the new folder, so this is quick for large models too.
+    Unchanged files are hard-linked into the new folder, so this is quick for large models too; a folder without
+    checksums is read once for them.
 
     Args:
         path: a folder written by jinyi, or with `target` any model folder.
@@ -287,7 +289,7 @@ def update_record(
             relative = file.relative_to(root).as_posix()
             if relative not in (RECORD, MANIFEST) and not (ranges and relative == RANGES):
                 # Resolved: the hub's cache holds symbolic links, which lead nowhere from another place.
-                stage.link(file.resolve(), relative, sums.get(relative))
+                stage.link(file.resolve(), relative, sums.get(relative) if sums else file_sha256(file))
         if ranges:
             stage.put(RANGES, safetensors_chunks(ranges))
         stage.put(RECORD, to_json(record | changes))
