@@ -20,7 +20,7 @@ def random_ids(count: int, seed: int = 0, length: int = 12) -> list[list[int]]:
 
 
 def counted(ids: list[list[int]]) -> SparseRows:
-    return count_ngrams(ids, np.arange(len(ids)), len(ids), VOCAB)
+    return count_ngrams([row[1:-1] for row in ids], VOCAB)
 
 
 def dense(rows: SparseRows) -> np.ndarray:
@@ -29,15 +29,22 @@ def dense(rows: SparseRows) -> np.ndarray:
     return table
 
 
-def test_counts_are_scikit_learns() -> None:
+def test_weights_are_scikit_learns_by_what_they_say_of_the_class() -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     ids = random_ids(200)
+    targets = np.random.default_rng(1).choice(4, 200, p=[0.6, 0.3, 0.1, 0.0])  # the last one has no text
     words = [" ".join(f"t{token}" for token in row[1:-1]) for row in ids]
-    theirs = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-    expected = theirs.fit_transform(words).toarray()
+    theirs = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, norm=None)
+    table = theirs.fit_transform(words).toarray()
+    prior = np.bincount(targets, minlength=4)[:3] / 200
+    with_it = np.eye(4)[targets].T[:3] @ (table > 0)
+    share = (with_it + prior[:, None]) / (with_it.sum(0) + 1)
+    said = (share * np.log(share / prior[:, None])).sum(0) / np.log(4)
+    expected = table * (0.5 + said)
+    expected /= np.maximum(np.linalg.norm(expected, axis=1, keepdims=True), 1e-9)
     counts = counted(ids)
-    weights = NgramWeights.fit(counts, least=2, most=10**6)
+    weights = NgramWeights.fit(counts, targets, 4, most=10**6)
     ours = dense(weights.transform(counts))
     names = {f"t{token}": token for token in range(VOCAB)}
     keys = []
@@ -46,24 +53,37 @@ def test_counts_are_scikit_learns() -> None:
         keys.append(parts[0] if len(parts) == 1 else (parts[0] + 1) * VOCAB + parts[1])
     assert sorted(keys) == weights.keys.tolist()
     assert np.allclose(ours[:, np.searchsorted(weights.keys, keys)], expected, atol=1e-6)
+    assert said.min() >= 0 and said.max() > 5 * said.mean() / 4
 
 
 def test_the_most_frequent_ngrams_stay() -> None:
     counts = counted(random_ids(200))
+    targets = np.arange(200) % 3
     _, texts = np.unique(counts.columns, return_counts=True)
-    kept = NgramWeights.fit(counts, least=1, most=20)
+    kept = NgramWeights.fit(counts, targets, 3, most=20)
     assert len(kept.keys) == 20 and (np.diff(kept.keys) > 0).all()
     frequent = np.bincount(counts.columns, minlength=counts.width)[kept.keys]
     assert sorted(frequent, reverse=True) == sorted(texts, reverse=True)[:20]
-    assert len(NgramWeights.fit(counts, least=10**6, most=5).transform(counts)) == 200
+    everything = NgramWeights.fit(counts, targets, 3, most=10**6)
+    assert np.array_equal(kept.worth, everything.worth[np.isin(everything.keys, kept.keys)])
+    assert len(NgramWeights.fit(counts, targets, 3, most=0).transform(counts)) == 200
 
 
-def test_windows_of_a_text_count_together() -> None:
-    whole = count_ngrams([[2, 7, 8, 3], [2, 8, 9, 3], [2, 5, 3]], np.array([0, 0, 1]), 2, VOCAB)
-    table = dense(whole)
-    assert table[0, 8] == 2 and table[0, 7] == table[0, 9] == 1 and table[1, 5] == 1
-    assert table[0, 9 * VOCAB] == 0 and table[0, 8 * VOCAB + 8] == 1 and table[0, 9 * VOCAB + 9] == 1
-    assert table.sum() == 7, "no pair runs across the border of two windows or holds a control token"
+def test_classes_of_texts_left_out_are_not_in_the_weights() -> None:
+    """Labels by chance: weights that knew them would tell more than half of the texts left out."""
+    rng = np.random.default_rng(0)
+    ids = [[2, *rng.integers(5, VOCAB, 12).tolist(), 3] for _ in range(900)]
+    targets = rng.integers(0, 2, 900)
+    _, left_out = JointHead.fit(np.empty((900, 0), np.float32), counted(ids), targets, 2, 1.0)
+    right = np.mean(left_out.proba.argmax(1) == targets[left_out.rows])
+    assert len(left_out.rows) == 900 and abs(right - 0.5) < 0.07
+
+
+def test_pairs_do_not_run_from_text_to_text() -> None:
+    table = dense(count_ngrams([[7, 8, 8], [], [9, 5]], VOCAB))
+    assert table[0, 8] == 2 and table[0, 7] == table[2, 9] == table[2, 5] == 1
+    assert table[0, 8 * VOCAB + 8] == table[0, 9 * VOCAB + 8] == table[2, 10 * VOCAB + 5] == 1
+    assert table.sum() == 8
 
 
 @pytest.mark.parametrize("gathered", [1, 40, 1 << 23])
@@ -89,16 +109,16 @@ def topics(count: int, seed: int) -> tuple[np.ndarray, SparseRows, np.ndarray]:
     return vectors, counted(ids), np.where(wrong, rng.integers(0, 4, count), targets)
 
 
-@pytest.mark.parametrize("penalty", [0.3, 3.0])
-def test_fit_is_ridge_regression(monkeypatch, penalty: float) -> None:
+@pytest.mark.parametrize(("penalty", "count"), [(0.3, 300), (3.0, 300), (1.0, 24)])
+def test_fit_is_ridge_regression(monkeypatch, penalty: float, count: int) -> None:
     from sklearn.linear_model import Ridge
 
     monkeypatch.setattr(joint_head, "_ROUNDS", 200)
     monkeypatch.setattr(joint_head, "_TOLERANCE", 1e-12)
-    vectors, counts, targets = topics(300, 0)
+    vectors, counts, targets = topics(count, 0)
     head, _ = JointHead.fit(vectors, counts, targets, 4, 1 / penalty)
     centred = vectors - vectors.mean(0)
-    share = joint_head._VECTOR_SHARE
+    share = joint_head._vector_share(count, 4)
     unit = np.sqrt(share / np.mean(np.sum(centred**2, axis=1)))
     design = np.column_stack([centred * unit, np.sqrt(1 - share) * dense(head.ngrams.transform(counts))])
     wanted = np.eye(4)[targets]
@@ -130,7 +150,7 @@ def test_both_are_better_than_either_and_probabilities_are_honest(count: int) ->
 
 def one_design(count: int) -> tuple[joint_head._Design, np.ndarray]:
     vectors, counts, targets = topics(count, 4)
-    rows = NgramWeights.fit(counts, least=1, most=10**6).transform(counts)
+    rows = NgramWeights.fit(counts, targets, 4, most=10**6).transform(counts)
     return joint_head._Design(vectors - vectors.mean(0), rows, np.float32(0.9)), targets
 
 
@@ -194,6 +214,11 @@ def test_wrong_labels_get_a_strong_penalty_and_right_ones_a_weak_one() -> None:
     assert right_by[noisy.C] >= max(right_by.values()) - 0.01
 
 
+def test_vectors_are_worth_two_examples_of_each_class() -> None:
+    shares = [joint_head._vector_share(4 * each, 4) for each in (1, 2, 8, 1000)]
+    assert shares == pytest.approx([0.5, 0.5, 0.2, 0.05])
+
+
 def test_a_few_texts_told_rightly_make_nobody_certain() -> None:
     ids = [[2, 5 + place, 3] for place in np.repeat([0, 1, 2], 8)]
     targets = np.repeat([0, 1, 2], 8)
@@ -221,3 +246,14 @@ def test_logistic_regression_in_float32_reaches_the_optimum() -> None:
     ]
     assert abs(losses[0] - losses[1]) < 1e-4
     assert np.mean(quick_scores.argmax(1) == exact_scores.argmax(1)) > 0.99
+
+
+def test_heads_of_before_the_weights_knew_classes_are_read() -> None:
+    vectors, counts, targets = topics(60, 0)
+    head, _ = JointHead.fit(vectors, counts, targets, 4, 1.0)
+    arrays = head.arrays()
+    assert (
+        JointHead.from_arrays(arrays, {"C": 1.0}).proba(vectors, counts) == head.proba(vectors, counts)
+    ).all()
+    arrays["rarity"] = arrays.pop("worth")
+    assert (JointHead.from_arrays(arrays, {}).proba(vectors, counts) == head.proba(vectors, counts)).all()

@@ -335,17 +335,23 @@ def test_a_classifier_can_be_pickled_before_fit(folder: Path) -> None:
             assert np.allclose(twin.predict_proba(TEXTS), topics.predict_proba(TEXTS), atol=1e-6)
 
 
-def test_ngrams_need_no_encoder_and_read_whole_windows(folder: Path, monkeypatch) -> None:
+def test_ngrams_need_no_encoder_and_are_of_the_whole_text(folder: Path, monkeypatch) -> None:
     texts, labels = examples()
+    late = ["怎么改密码" + "，" * 60 + "今天天气很好"]
+    both = TopicClassifier.load(folder).fit(texts, labels)
+    with pytest.warns(TruncationWarning):  # the vector is of the beginning
+        proba = both.predict_proba(late)
+    with pytest.warns(TruncationWarning):
+        beginning = both.predict_proba([late[0][:-6]])
     topics = TopicClassifier.load(folder, features="ngrams").fit(texts, labels)
     monkeypatch.setattr(TopicModel, "_vectors", lambda self: pytest.fail("an encoder was built"))
-    late = ["怎么改密码" + "，" * 60 + "今天天气很好"]
-    with pytest.warns(TruncationWarning):
-        cut = topics.predict_proba(late)
-    assert topics.predict(late[0][:5]) == "密码"
-    whole = topics.predict_proba(late, truncate="window")
     weather = topics.classes_.tolist().index("天气")
-    assert whole[0, weather] > cut[0, weather]
+    assert proba[0, weather] > beginning[0, weather]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = topics.predict_proba(late)
+        assert (topics.predict_proba(late, truncate="error") == whole).all(), "nothing is cut"
+        assert whole[0, weather] > topics.predict_proba([late[0][:-6]])[0, weather]
 
 
 def test_a_repeated_text_counts_as_often_as_it_is_there(folder: Path) -> None:

@@ -159,8 +159,8 @@ def test_words_have_the_weight_they_earn() -> None:
 
 def test_words_say_nothing_beside_many_examples() -> None:
     assert most_word_weight(6, 80, 10) == pytest.approx(6 / 14)
-    assert most_word_weight(6, 1000, 10) == pytest.approx(6 / 106)
-    assert most_word_weight(6, 1200, 10) == 0
+    assert most_word_weight(6, 240, 10) == pytest.approx(6 / 30)
+    assert most_word_weight(6, 250, 10) == 0
     assert most_word_weight(0, 10, 10) == 0
 
 

@@ -63,8 +63,9 @@ class TextVectors:
 
         def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
             if prompt is None:
-                encoded = tokenizer.encode(part, max_length=most, truncate="report")
-                counts.append(count_ngrams(encoded.ids, encoded.owners, len(part), tokenizer.vocab_size))
+                tokens = tokenizer.read(part)
+                counts.append(count_ngrams(tokens, tokenizer.vocab_size))
+                encoded = tokenizer.frame(tokens, max_length=most, truncate="report")
             else:
                 encoded = tokenizer.encode_prompt(part, prompt, masks, max_length=most, truncate="report")
             return normalise_rows(run_rows(self._engine, encoded, tokenizer.pad_id)), encoded.report

@@ -8,7 +8,7 @@ softmax one is chosen on training rows that were left out of a fit, and so is th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,9 @@ from jinyi.models.heads import LeftOut, left_out_rows, softmax
 from jinyi.models.ngrams import NgramWeights, SparseRows
 
 FEATURES = ("both", "vectors", "ngrams")
-_VECTOR_SHARE = (
-    0.2  # of a row's squared length; 0.1 to 0.35 are alike, more lets the vectors drown the n-grams
-)
+_VECTOR_EXAMPLES = 2.0  # of each class, that vectors are worth beside n-grams; chosen on dev sets
+_VECTOR_SHARES = (0.05, 0.5)  # of a row's squared length, the least and the most
 _MOST_WEIGHTS = 1 << 23  # of n-grams times classes: 16 MB in the saved file
-_RARE_FROM = 1000  # texts from which on n-grams of a single text are dropped: they say nothing about others
 _ROUNDS = 20
 _TOLERANCE = 1e-4  # of the squared residual; further rounds move no prediction
 _FACTORS = np.geomspace(1.0, 64.0, 37)
@@ -74,26 +72,24 @@ class JointHead:
                 and 3 by which n-grams alone are best on the texts left out; vectors may know those texts from the
                 encoder's training.
         """
-        least = 2 if len(counts) >= _RARE_FROM else 1
-        ngrams = NgramWeights.fit(counts, least=least, most=_MOST_WEIGHTS // classes)
-        rows = ngrams.transform(counts)
         mean = vectors.mean(axis=0)
-        share = _VECTOR_SHARE if vectors.shape[1] else 0.0
+        share = _vector_share(len(vectors), classes) if vectors.shape[1] else 0.0
         centred = vectors - mean
         length = float(np.sqrt(np.mean(np.sum(centred**2, axis=1)))) or 1.0
         scale = np.float32(np.sqrt(share) / length)
-        design = _Design(centred * scale, rows, np.float32(np.sqrt(1.0 - share)))
+        texts = _Texts(centred * scale, counts, targets, classes, np.float32(np.sqrt(1.0 - share)))
         choice = _CHOICES if C is None else (C,)
         if share == 0.0 or C is None:
-            C, factor, left_out = _choose(design.without_vectors(), targets, classes, choice)
+            C, factor, left_out = _choose(texts.without_vectors(), choice)
         if share > 0.0:
-            C, factor, left_out = _choose(design, targets, classes, (C,))
-        (weight,), prior = design.solve(targets, classes, (C,))
+            C, factor, left_out = _choose(texts, (C,))
+        ngrams = texts.ngrams()
+        (weight,), prior = texts.design(ngrams).solve(targets, classes, (C,))
         width = vectors.shape[1]
         vector_weight = weight[:width] * np.float32(factor * scale)
         head = cls(
             vector_weight,
-            (weight[width:] * np.float32(factor * design.ngram_scale)).astype(np.float16),
+            (weight[width:] * np.float32(factor * texts.ngram_scale)).astype(np.float16),
             (factor * prior - mean @ vector_weight).astype(np.float32),
             ngrams,
             C,
@@ -112,20 +108,54 @@ class JointHead:
             "ngram_weight": self.ngram_weight,
             "bias": self.bias,
             "keys": self.ngrams.keys,
-            "rarity": self.ngrams.rarity,
+            "worth": self.ngrams.worth,
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]) -> JointHead:
         """Rebuild a saved head."""
-        ngrams = NgramWeights(arrays["keys"], arrays["rarity"])
+        # Folders of before n-grams were weighted by what they say of the class.
+        ngrams = NgramWeights(arrays["keys"], arrays["worth" if "worth" in arrays else "rarity"])
         C = float(settings.get("C", 1.0))  # folders of before it was chosen do not name it
         return cls(arrays["vector_weight"], arrays["ngram_weight"], arrays["bias"], ngrams, C)
 
 
 @dataclass(frozen=True, eq=False)
+class _Texts:
+    """Labelled texts to fit on.
+
+    Args:
+        vectors: float32 [n, d], centred and scaled.
+        counts: n-grams of the texts.
+        targets: class number of each.
+        classes: number of classes.
+        ngram_scale: factor of the n-grams' columns.
+    """
+
+    vectors: FloatArray
+    counts: SparseRows
+    targets: npt.NDArray[np.int64]
+    classes: int
+    ngram_scale: np.float32
+
+    def take(self, rows: npt.NDArray[np.int64]) -> _Texts:
+        return replace(
+            self, vectors=self.vectors[rows], counts=self.counts.take(rows), targets=self.targets[rows]
+        )
+
+    def without_vectors(self) -> _Texts:
+        return replace(self, vectors=self.vectors[:, :0], ngram_scale=np.float32(1.0))
+
+    def ngrams(self) -> NgramWeights:
+        return NgramWeights.fit(self.counts, self.targets, self.classes, most=_MOST_WEIGHTS // self.classes)
+
+    def design(self, ngrams: NgramWeights) -> _Design:
+        return _Design(self.vectors, ngrams.transform(self.counts), self.ngram_scale)
+
+
+@dataclass(frozen=True, eq=False)
 class _Design:
-    """Training rows: dense columns beside sparse ones.
+    """Rows of a linear model: dense columns beside sparse ones.
 
     Args:
         vectors: float32 [n, d], centred and scaled.
@@ -136,12 +166,6 @@ class _Design:
     vectors: FloatArray
     ngrams: SparseRows
     ngram_scale: np.float32
-
-    def take(self, rows: npt.NDArray[np.int64]) -> _Design:
-        return _Design(self.vectors[rows], self.ngrams.take(rows), self.ngram_scale)
-
-    def without_vectors(self) -> _Design:
-        return _Design(self.vectors[:, :0], self.ngrams, np.float32(1.0))
 
     def scores(self, weight: FloatArray) -> FloatArray:
         width = self.vectors.shape[1]
@@ -201,20 +225,32 @@ def _squares(columns: FloatArray) -> npt.NDArray[np.float64]:
     return sums
 
 
-def _choose(
-    design: _Design, targets: npt.NDArray[np.int64], classes: int, choices: Sequence[float]
-) -> tuple[float, float, LeftOut]:
+def _vector_share(count: int, classes: int) -> float:
+    """Return the vectors' share of a row's squared length: the more examples, the more the n-grams know themselves.
+
+    Few examples share few n-grams with other texts, and vectors are all that is alike in them. Of many, n-grams tell as
+    much or more; and vectors of texts that the encoder has learnt from know their classes, so they look better than
+    they are.
+    """
+    least, most = _VECTOR_SHARES
+    return min(max(_VECTOR_EXAMPLES / (_VECTOR_EXAMPLES + count / classes), least), most)
+
+
+def _choose(texts: _Texts, choices: Sequence[float]) -> tuple[float, float, LeftOut]:
     """Return what is best on texts left out of a fit: C, and the factor of the scores; and what they say by these.
 
     The factor is the one whose softmax has the least log loss. C tells most of the texts rightly, or has the least log
     loss where they are too few for that.
     """
+    targets, classes = texts.targets, texts.classes
     places: list[npt.NDArray[np.int64]] = []
     scores: list[list[FloatArray]] = [[] for _ in choices]
     rounds = left_out_rows(targets, _MANY_CHOSEN) if len(choices) > 1 else left_out_rows(targets)
     for kept, left_out in rounds:
-        weights, prior = design.take(kept).solve(targets[kept], classes, choices)
-        seen = design.take(left_out)
+        fitted = texts.take(kept)
+        ngrams = fitted.ngrams()
+        weights, prior = fitted.design(ngrams).solve(fitted.targets, classes, choices)
+        seen = texts.take(left_out).design(ngrams)
         for part, weight in zip(scores, weights, strict=True):
             part.append(seen.scores(weight) + prior)
         places.append(left_out)

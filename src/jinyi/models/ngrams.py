@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+_LEAST_SAID = 0.5  # n-grams that all classes have alike keep so much of their rarity
+_MORE = 1.0  # texts of average class that each n-gram is thought to have besides its own
 _GATHERED = 1 << 23  # numbers gathered at a time in a product with a dense matrix: 32 MB
 
 
@@ -84,30 +86,24 @@ def stack(parts: Sequence[SparseRows]) -> SparseRows:
     )
 
 
-def count_ngrams(
-    ids: Sequence[Sequence[int]], owners: npt.NDArray[np.int64], count: int, vocab_size: int
-) -> SparseRows:
+def count_ngrams(ids: Sequence[Sequence[int]], vocab_size: int) -> SparseRows:
     """Count the tokens and the pairs of neighbours in each text.
 
     Args:
-        ids: token ids of each entry, [CLS] and [SEP] included, as in `jinyi.tokens.Encoded`.
-        owners: the text of each entry, ascending; the windows of a text count together.
-        count: number of texts.
+        ids: token ids of each text, without [CLS] and [SEP], as `jinyi.tokens.Tokenizer.read` gives them.
         vocab_size: number of ids.
 
     Returns:
-        [count, vocab_size * (vocab_size + 1)]: column t is token t, column (t + 1) * vocab_size + u is t before u.
+        [n, vocab_size * (vocab_size + 1)]: column t is token t, column (t + 1) * vocab_size + u is t before u.
         Values are numbers of occurrences, columns ascend within a row.
     """
-    sizes = np.fromiter(map(len, ids), np.int64, len(ids))
+    count = len(ids)
+    sizes = np.fromiter(map(len, ids), np.int64, count)
     tokens = np.fromiter(chain.from_iterable(ids), np.int64, int(sizes.sum()))
-    ends = sizes.cumsum()
-    inner = np.ones(len(tokens), bool)
-    inner[ends - sizes] = inner[ends - 1] = False  # [CLS] and [SEP]
-    texts = np.repeat(owners, sizes)
-    pair = np.flatnonzero(inner[:-1] & inner[1:])
-    keys = np.concatenate([tokens[inner], (tokens[pair] + 1) * vocab_size + tokens[pair + 1]])
-    rows = np.concatenate([texts[inner], texts[pair]])
+    texts = np.repeat(np.arange(count), sizes)
+    pair = np.flatnonzero(texts[:-1] == texts[1:])
+    keys = np.concatenate([tokens, (tokens[pair] + 1) * vocab_size + tokens[pair + 1]])
+    rows = np.concatenate([texts, texts[pair]])
     width = vocab_size * (vocab_size + 1)
     cells, occurrences = np.unique(rows * width + keys, return_counts=True)
     rows, columns = np.divmod(cells, width)
@@ -117,31 +113,42 @@ def count_ngrams(
 
 @dataclass(frozen=True, eq=False)
 class NgramWeights:
-    """TF-IDF of n-grams: 1 + ln(occurrences), times 1 + ln((1 + texts) / (1 + texts with it)), rows of length 1.
+    """1 + ln(occurrences), times what an n-gram is worth, rows of length 1.
+
+    Worth is rarity, 1 + ln((1 + texts) / (1 + texts with it)), times a half plus what it says of the class: the
+    Kullback-Leibler divergence of the classes of the texts with it from those of all texts, by ln(classes), as if one
+    more text of average class had it. That is supervised term weighting (Debole and Sebastiani 2003).
 
     Args:
         keys: int64 [m], the columns of `count_ngrams` that are kept, ascending.
-        rarity: float32 [m], the second factor.
+        worth: float32 [m].
     """
 
     keys: npt.NDArray[np.int64]
-    rarity: FloatArray
+    worth: FloatArray
 
     @classmethod
-    def fit(cls, counts: SparseRows, *, least: int, most: int) -> NgramWeights:
-        """Learn the vocabulary from the counts of the training texts.
+    def fit(
+        cls, counts: SparseRows, targets: npt.NDArray[np.int64], classes: int, *, most: int
+    ) -> NgramWeights:
+        """Learn the vocabulary and its worth from training texts.
+
+        Texts left out of a fit must not be among them: their classes are in the worth.
 
         Args:
             counts: from `count_ngrams`.
-            least: an n-gram is kept if so many texts have it.
+            targets: class number of each text.
+            classes: number of classes, at least two.
             most: number of n-grams kept, those in the most texts; the smaller key where that is equal.
         """
-        keys, texts = np.unique(counts.columns, return_counts=True)
-        kept = np.flatnonzero(texts >= least)
-        if len(kept) > most:
-            kept = np.sort(kept[np.argsort(-texts[kept], kind="stable")[:most]])
-        rarity = 1.0 + np.log((1.0 + len(counts)) / (1.0 + texts[kept]))
-        return cls(keys[kept], rarity.astype(np.float32))
+        keys, places, texts = np.unique(counts.columns, return_inverse=True, return_counts=True)
+        rarity = 1.0 + np.log((1.0 + len(counts)) / (1.0 + texts))
+        owners = np.repeat(targets, np.diff(counts.starts))
+        worth = rarity * (_LEAST_SAID + _said(places, owners, texts, np.bincount(targets, minlength=classes)))
+        if len(keys) > most:
+            kept = np.sort(np.argsort(-texts, kind="stable")[:most])
+            keys, worth = keys[kept], worth[kept]
+        return cls(keys, worth.astype(np.float32))
 
     def transform(self, counts: SparseRows) -> SparseRows:
         """Return weighted rows [n, m]; a row without known n-grams is empty."""
@@ -154,10 +161,38 @@ class NgramWeights:
         known = self.keys[places] == counts.columns
         rows = np.repeat(np.arange(count), np.diff(counts.starts))[known]
         columns = places[known]
-        values = (1.0 + np.log(counts.values[known])) * self.rarity[columns]
+        values = (1.0 + np.log(counts.values[known])) * self.worth[columns]
         lengths = np.sqrt(np.bincount(rows, values.astype(np.float64) ** 2, minlength=count))
         starts = _starts(np.bincount(rows, minlength=count))
         return SparseRows(starts, columns, (values / lengths[rows]).astype(np.float32), width)
+
+
+def _said(
+    places: npt.NDArray[np.int64],
+    owners: npt.NDArray[np.int64],
+    texts: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Return what each n-gram says of the class, 0 and more.
+
+    Args:
+        places: number of the n-gram of each entry [entries].
+        owners: class of the entry's text.
+        texts: number of texts with each n-gram [m].
+        sizes: number of texts of each class [classes].
+    """
+    classes = len(sizes)
+    prior = sizes / sizes.sum()
+    cells, counts = np.unique(places * classes + owners, return_counts=True)
+    where, which = np.divmod(cells, classes)
+    share = (counts + _MORE * prior[which]) / (texts[where] + _MORE)
+    divergence = np.bincount(where, share * np.log(share / prior[which]), minlength=len(texts))
+    # All classes that no text with it has: their shares of the text more.
+    absent = 1.0 - np.bincount(where, prior[which], minlength=len(texts))
+    share_of_more = _MORE / (texts + _MORE)
+    divergence += np.maximum(absent, 0.0) * share_of_more * np.log(share_of_more)
+    said: npt.NDArray[np.float64] = divergence / np.log(classes)
+    return said
 
 
 def _starts(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

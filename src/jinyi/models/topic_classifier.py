@@ -53,7 +53,7 @@ class TopicClassifier(TextEstimator):
         method: how `fit` learns. "linear": a linear model; "reference": comparison with the labelled vectors; "prompt":
             the encoder itself is fine-tuned so that the right label word fits best (extra `train`).
         features: for "linear", what it sees: "vectors" of sentences (multinomial logistic regression), "ngrams",
-            the tokens and pairs of neighbouring tokens by TF-IDF, or "both" (regularised least squares).
+            the tokens and pairs of neighbouring tokens of whole texts, or "both" (regularised least squares).
         decider: for "reference": "prototype" (class means), "nearest" (the single nearest) or "knn".
         neighbors: for "knn".
         whitening: for "reference": whiten the vectors (see `Whitening`) to so many dimensions, fitted on the training

@@ -22,7 +22,7 @@ from jinyi.models.topic_folder import TopicHead, read_head
 from jinyi.models.work import Pass, Work
 from jinyi.models.zero_shot import ZeroShot, check_prompt, own_prompt
 from jinyi.runtime import Engine, Head
-from jinyi.tokens import TruncateMode
+from jinyi.tokens import TruncateMode, TruncationReport
 
 
 class TopicModel:
@@ -184,19 +184,24 @@ class TopicModel:
         return replace(vectors, finish=lambda outputs: head.proba(vectors.finish(outputs)))
 
     def inputs(self, texts: list[str], mode: TruncateMode, features: str) -> tuple[Work, SparseRows]:
-        """Return what a fitted head sees of texts, both from the same ids; without columns what is not asked for."""
+        """Return what a fitted head sees of texts, both from the same ids; without columns what is not asked for.
+
+        Vectors are of what the encoder reads of a text, n-grams of all of it.
+        """
         tokenizer = self.source.tokenizer
-        encoded = tokenizer.encode(texts, max_length=self.source.folder.max_length, truncate=mode)
+        tokens = tokenizer.read(texts)
+        counted = tokens if features != "vectors" else [[] for _ in tokens]
+        counts = count_ngrams(counted, tokenizer.vocab_size)
+        if features == "ngrams":
+            nothing = np.empty(0, np.int64)
+            report = TruncationReport(len(texts), nothing, nothing)
+            return Work((), lambda _: np.empty((len(texts), 0), np.float32), report), counts
+        encoded = tokenizer.frame(tokens, max_length=self.source.folder.max_length, truncate=mode)
 
         def vectors(outputs: list[FloatArray]) -> FloatArray:
-            if not outputs:
-                return np.empty((len(texts), 0), np.float32)
             return normalise_rows(merge_windows(outputs[0], encoded, len(texts)))
 
-        passes = () if features == "ngrams" else (Pass(self._vectors(), encoded, tokenizer.pad_id),)
-        ids, owners = ([], np.empty(0, np.int64)) if features == "vectors" else (encoded.ids, encoded.owners)
-        counts = count_ngrams(ids, owners, len(texts), tokenizer.vocab_size)
-        return Work(passes, vectors, encoded.report), counts
+        return Work((Pass(self._vectors(), encoded, tokenizer.pad_id),), vectors, encoded.report), counts
 
     def info(self) -> dict[str, Any]:
         """Return what runs where: device, precision, threads, streams and why."""

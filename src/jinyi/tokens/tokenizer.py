@@ -226,9 +226,39 @@ class Tokenizer:
             InputError: a row is not a text, has nothing to read or half a surrogate pair in it, or is too
                 long.
         """
-        return self._frame(
-            self._checked(texts, allow_empty), [self.cls_id], [self.sep_id], None, max_length, truncate
-        )
+        tokens = self.read(texts, allow_empty=allow_empty)
+        return self._frame(tokens, [self.cls_id], [self.sep_id], None, max_length, truncate)
+
+    def read(self, texts: Iterable[str], *, allow_empty: bool = False) -> list[list[int]]:
+        """Return the ids of texts, whole, without [CLS] and [SEP].
+
+        Args:
+            texts: as in `encode`.
+            allow_empty: give no ids for a text with nothing to read instead of raising.
+
+        Raises:
+            InputError: as in `encode`; no text is too long.
+        """
+        rows = as_list(texts, "texts")
+        tokens = self._tokenize(rows, "row {}".format)
+        if not allow_empty:
+            self._refuse_empty(tokens, rows.__getitem__, "row {}".format)
+        return tokens
+
+    def frame(
+        self, tokens: list[list[int]], *, max_length: int | None = None, truncate: TruncateMode = "warn"
+    ) -> Encoded:
+        """Put what `read` gave between [CLS] and [SEP], as `encode` does; the rows stay as they are.
+
+        Args:
+            tokens: from `read`.
+            max_length: as in `encode`.
+            truncate: as in `encode`.
+
+        Raises:
+            InputError: a row is too long.
+        """
+        return self._frame(tokens, [self.cls_id], [self.sep_id], None, max_length, truncate)
 
     def encode_ids(
         self,
@@ -316,10 +346,9 @@ class Tokenizer:
             InputError: as in `encode_prompt`.
         """
         parts = [self._prompt_parts(prompt, count) for count in counts]
-        tokens = self._checked(texts, False)
+        tokens = self.read(texts)
         return [
-            # A list of its own, as rows that are too long are cut in it.
-            self._frame([*tokens], [self.cls_id, *before], [*after, self.sep_id], count, max_length, truncate)
+            self._frame(tokens, [self.cls_id, *before], [*after, self.sep_id], count, max_length, truncate)
             for count, (before, after) in zip(counts, parts, strict=True)
         ]
 
@@ -375,13 +404,6 @@ class Tokenizer:
         splits = [len(first) + 2 for first in firsts] if segment_ids == "pair" else list(map(len, ids))
         return Encoded(ids, splits, None, np.arange(count), report)
 
-    def _checked(self, texts: Iterable[str], allow_empty: bool) -> list[_Ids]:
-        rows = as_list(texts, "texts")
-        tokens = self._tokenize(rows, "row {}".format)
-        if not allow_empty:
-            self._refuse_empty(tokens, rows.__getitem__, "row {}".format)
-        return tokens
-
     def _frame(
         self,
         tokens: list[_Ids],
@@ -406,8 +428,7 @@ class Tokenizer:
             over = np.zeros(count, np.int64)
         report = report_on(over, count)
         settle(report, truncate, limit, "texts")
-        for row in report.rows.tolist():
-            tokens[row] = tokens[row][:room]
+        tokens = [row[:room] for row in tokens] if report.cut else tokens
         ids = [[*prefix, *row, *suffix] for row in tokens]
         masks = None
         if n_masks is not None:
