@@ -20,13 +20,13 @@ def test_texts_are_read_once_whatever_the_lengths(
 ) -> None:
     labels = OpenLabels(Source.open(folders["topic"], "topic"))
     read: list[int] = []
-    real = Tokenizer._checked
+    real = Tokenizer.read
 
-    def checked(self: Tokenizer, texts: list[str], allow_empty: bool) -> object:
+    def counted(self: Tokenizer, texts: list[str], *, allow_empty: bool = False) -> object:
         read.append(len(texts))
-        return real(self, texts, allow_empty)
+        return real(self, texts, allow_empty=allow_empty)
 
-    monkeypatch.setattr(Tokenizer, "_checked", checked)
+    monkeypatch.setattr(Tokenizer, "read", counted)
     work = labels.prepare(TEXTS, ["好", "天气", "改密码", "今天天气"])
     assert read == [2] and len(work.passes) == 4
 
