@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from typing import Any, Literal
 
 import numpy as np
@@ -94,6 +94,9 @@ class OpenVinoEngine:
         self._small = layer * config.num_hidden_layers <= SMALL_MODEL
         self._masks = head.kind == "mlm"
         self._tokens = head.kind == "tokens"
+        self._single_rows = (
+            (1, 2) if head.kind == "classes" else (1,)
+        )  # of one question: a pair has both orders
         self._outputs = 2 if head.kind == "mlm" and head.log_normalizer else 1
         self._model: Any = self._build()  # here, so that unusable weights are told at once
         if rounded:
@@ -195,16 +198,16 @@ class OpenVinoEngine:
             return self._compiled[purpose]
 
     def _warm_up(self, compiled: _Compiled) -> None:
-        """Create the kernels of one short row (each unseen shape costs milliseconds once)."""
+        """Create the kernels of one short question (each unseen shape costs milliseconds once)."""
         limit = min(_WARM_WIDTHS, self._config.max_position_embeddings)
         widths = {padded_length(length, coarse=True) for length in range(1, limit + 1)}
         if self._fixed is not None:
             widths = {filled_columns(width) for width in widths}
         request = compiled.request()
-        for width in sorted(widths):
-            ids = np.full((1, min(width, limit)), self._config.pad_token_id, np.int32)
-            positions = np.zeros((1, 1), np.int32) if self._masks else None
-            batch = Batch(np.zeros(1, np.int64), ids, np.ones(1, np.int32), None, positions)
+        for rows, width in product(self._single_rows, sorted(widths)):
+            ids = np.full((rows, min(width, limit)), self._config.pad_token_id, np.int32)
+            positions = np.zeros((rows, 1), np.int32) if self._masks else None
+            batch = Batch(np.arange(rows), ids, np.ones(rows, np.int32), None, positions)
             request.infer(self._inputs(batch), share_inputs=True)
         compiled.idle.append(request)
 

@@ -85,7 +85,7 @@ def settle(report: TruncationReport, truncate: str, limit: int, what: str) -> No
         f"{report}: the limit is {limit} tokens with [CLS] and [SEP]. truncate='error' refuses such {what}"
         + (", 'window' reads them whole." if what == "texts" else "."),
         TruncationWarning,
-        stacklevel=4 if what == "texts" else 3,
+        stacklevel=4,  # of who called the tokenizer, which called the frame
     )
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers
 
@@ -19,15 +17,8 @@ from jinyi.arguments import whole_number
 from jinyi.errors import FolderError, InputError, shorten
 from jinyi.text import check_text, empty_error
 from jinyi.tokens.build import CONTROL_TOKENS, bert_normalizer, wordpiece
-from jinyi.tokens.cut import (
-    TruncateMode,
-    TruncationReport,
-    check_mode,
-    longest_first,
-    report_on,
-    settle,
-    windows_of,
-)
+from jinyi.tokens.cut import TruncateMode, check_mode
+from jinyi.tokens.frame import Encoded, Ids, frame_pairs, frame_texts
 from jinyi.tokens.inputs import as_list, bad_row, blocks, check_pair
 from jinyi.tokens.read import FolderTokenizer, lowercase_of, not_wordpiece, read_tokenizer_json, read_vocab
 from jinyi.tokens.words import WordSplitter, WordTable, cuts_words, with_splitter
@@ -35,29 +26,7 @@ from jinyi.wordpiece import TableTokenizer, is_context_free
 
 DEFAULT_MAX_LENGTH = 512
 
-_Ids = list[int]
 _MASK_SLOT, _TEXT_SLOT = "{}", "{text}"
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """Token ids ready for batching; one entry for each input, or for each window of it.
-
-    Args:
-        ids: token ids of each entry, [CLS] and [SEP] included.
-        splits: number of leading tokens of each entry that are of segment 0; all of them for single texts.
-        masks: places in `ids` of the [MASK]s a prompt put in, equally many in each entry; None without a
-            prompt.
-        owners: int64, the input row of each entry; entry i belongs to row i unless texts were cut into
-            windows.
-        report: what was cut.
-    """
-
-    ids: list[list[int]]
-    splits: list[int]
-    masks: list[list[int]] | None
-    owners: npt.NDArray[np.int64]
-    report: TruncationReport
 
 
 class Tokenizer:
@@ -227,7 +196,8 @@ class Tokenizer:
                 long.
         """
         tokens = self.read(texts, allow_empty=allow_empty)
-        return self._frame(tokens, [self.cls_id], [self.sep_id], None, max_length, truncate)
+        limit = self._limit(max_length, 2)
+        return frame_texts(tokens, [self.cls_id], [self.sep_id], limit=limit, truncate=truncate)
 
     def read(self, texts: Iterable[str], *, allow_empty: bool = False) -> list[list[int]]:
         """Return the ids of texts, whole, without [CLS] and [SEP].
@@ -258,7 +228,8 @@ class Tokenizer:
         Raises:
             InputError: a row is too long.
         """
-        return self._frame(tokens, [self.cls_id], [self.sep_id], None, max_length, truncate)
+        limit = self._limit(max_length, 2)
+        return frame_texts(tokens, [self.cls_id], [self.sep_id], limit=limit, truncate=truncate)
 
     def encode_ids(
         self,
@@ -281,9 +252,10 @@ class Tokenizer:
         """
         ahead = self.ids_of_word(prefix) if prefix else []
         tokens = [[*ahead, *self._bare(row, place)] for place, row in enumerate(as_list(rows, "rows of ids"))]
-        return self._frame(tokens, [self.cls_id], [self.sep_id], None, max_length, truncate)
+        limit = self._limit(max_length, 2)
+        return frame_texts(tokens, [self.cls_id], [self.sep_id], limit=limit, truncate=truncate)
 
-    def _bare(self, row: Any, place: int) -> _Ids:
+    def _bare(self, row: Any, place: int) -> Ids:
         """Return a row of ids, checked, without its own [CLS] and [SEP]."""
         flat = row.ndim == 1 if isinstance(row, np.ndarray) else isinstance(row, Sequence)
         ids = list(row) if flat and not isinstance(row, (str, bytes)) else []
@@ -347,10 +319,15 @@ class Tokenizer:
         """
         parts = [self._prompt_parts(prompt, count) for count in counts]
         tokens = self.read(texts)
-        return [
-            self._frame(tokens, [self.cls_id, *before], [*after, self.sep_id], count, max_length, truncate)
-            for count, (before, after) in zip(counts, parts, strict=True)
-        ]
+        limit = self._limit(
+            max_length, max((len(prefix) + len(suffix) for prefix, suffix in parts), default=2)
+        )
+        framed = []
+        for prefix, suffix in parts:  # no comprehension: a warning names the caller by counting calls
+            framed.append(
+                frame_texts(tokens, prefix, suffix, limit=limit, truncate=truncate, mask_id=self.mask_id)
+            )
+        return framed
 
     def encode_pairs(
         self,
@@ -392,53 +369,18 @@ class Tokenizer:
 
         tokens = self._tokenize([pair[0] for pair in rows] + [pair[1] for pair in rows], where)
         self._refuse_empty(tokens, lambda index: rows[index % count][index // count], where)
-        firsts, seconds = tokens[:count], tokens[count:]
-        lengths = np.fromiter(map(len, tokens), np.int64, 2 * count).reshape(2, count)
-        report = report_on(lengths.sum(0) - (limit - 3), count)
-        settle(report, truncate, limit, "pairs")
-        for row in report.rows.tolist():
-            keep = longest_first(len(firsts[row]), len(seconds[row]), limit - 3)
-            firsts[row], seconds[row] = firsts[row][: keep[0]], seconds[row][: keep[1]]
-        cls, sep = self.cls_id, self.sep_id
-        ids = [[cls, *first, sep, *second, sep] for first, second in zip(firsts, seconds, strict=True)]
-        splits = [len(first) + 2 for first in firsts] if segment_ids == "pair" else list(map(len, ids))
-        return Encoded(ids, splits, None, np.arange(count), report)
+        return frame_pairs(
+            tokens[:count],
+            tokens[count:],
+            self.cls_id,
+            self.sep_id,
+            limit=limit,
+            truncate=truncate,
+            segments=segment_ids == "pair",
+        )
 
-    def _frame(
-        self,
-        tokens: list[_Ids],
-        prefix: _Ids,
-        suffix: _Ids,
-        n_masks: int | None,
-        max_length: int | None,
-        truncate: str,
-    ) -> Encoded:
-        check_mode(truncate, ("error", "warn", "window", "report"))
-        control = len(prefix) + len(suffix)
-        limit = self._limit(max_length, control)
-        room = limit - control
-        count = len(tokens)
-        lengths = np.fromiter(map(len, tokens), np.int64, count)
-        over = lengths - room
-        owners = np.arange(count)
-        if truncate == "window" and (over > 0).any():
-            parts = [windows_of(row, room) for row in tokens]
-            owners = np.repeat(owners, list(map(len, parts)))
-            tokens = list(chain.from_iterable(parts))
-            over = np.zeros(count, np.int64)
-        report = report_on(over, count)
-        settle(report, truncate, limit, "texts")
-        tokens = [row[:room] for row in tokens] if report.cut else tokens
-        ids = [[*prefix, *row, *suffix] for row in tokens]
-        masks = None
-        if n_masks is not None:
-            ahead = [place for place, token in enumerate(prefix) if token == self.mask_id]
-            behind = [place for place, token in enumerate(suffix) if token == self.mask_id]
-            offset = len(prefix)
-            masks = [[*ahead, *(offset + len(row) + place for place in behind)] for row in tokens]
-        return Encoded(ids, list(map(len, ids)), masks, owners, report)
-
-    def _prompt_parts(self, prompt: str, n_masks: int) -> tuple[_Ids, _Ids]:
+    def _prompt_parts(self, prompt: str, n_masks: int) -> tuple[Ids, Ids]:
+        """Return what comes before a text and behind it, [CLS] and [SEP] included."""
         n_masks = whole_number(n_masks, "n_masks", fix="It is the number of tokens of a label word.")
         check_text(prompt, "prompt")
         if prompt.count(_MASK_SLOT) != 1 or prompt.count(_TEXT_SLOT) > 1:
@@ -450,9 +392,10 @@ class Tokenizer:
                 where="prompt",
             )
         ahead, _, behind = (prompt if _TEXT_SLOT in prompt else prompt + _TEXT_SLOT).partition(_TEXT_SLOT)
-        return self._with_masks(ahead, n_masks), self._with_masks(behind, n_masks)
+        prefix, suffix = self._with_masks(ahead, n_masks), self._with_masks(behind, n_masks)
+        return [self.cls_id, *prefix], [*suffix, self.sep_id]
 
-    def _with_masks(self, part: str, n_masks: int) -> _Ids:
+    def _with_masks(self, part: str, n_masks: int) -> Ids:
         pieces = [self.ids_of_word(piece) for piece in part.split(_MASK_SLOT)]
         return pieces[0] if len(pieces) == 1 else [*pieces[0], *[self.mask_id] * n_masks, *pieces[1]]
 
@@ -470,8 +413,8 @@ class Tokenizer:
             )
         return limit
 
-    def _tokenize(self, texts: list[str], where: Callable[[int], str]) -> list[_Ids]:
-        rows: list[_Ids] = []
+    def _tokenize(self, texts: list[str], where: Callable[[int], str]) -> list[Ids]:
+        rows: list[Ids] = []
         for block in blocks(texts):
             start = len(rows)
             part = texts[start : start + block]
@@ -494,7 +437,7 @@ class Tokenizer:
         return rows
 
     def _refuse_empty(
-        self, tokens: list[_Ids], text: Callable[[int], str], where: Callable[[int], str]
+        self, tokens: list[Ids], text: Callable[[int], str], where: Callable[[int], str]
     ) -> None:
         if not all(tokens):
             index = next(index for index, row in enumerate(tokens) if not row)
