@@ -225,6 +225,26 @@ def test_a_copy_with_a_report(run, pair_folder: Path, pairs_file: Path, tmp_path
     assert run(*arguments, "--overwrite")[0] == 0
 
 
+def test_a_place_that_is_never_replaced_is_told_first(run, pair_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").write_text("keep", encoding="utf-8")
+    (tmp_path / "empty.jsonl").touch()
+    for place, told in (("/", "root of the file system"), (tmp_path / "mine", "not a model folder")):
+        # The rows cannot be read: whoever gets to them first has read for nothing.
+        code, _, err = run(
+            "calibrate",
+            "-m",
+            pair_folder,
+            "--data",
+            tmp_path / "empty.jsonl",
+            "--output",
+            place,
+            "--overwrite",
+        )
+        assert code == 2 and told in err, err
+    assert (tmp_path / "mine/letter.txt").read_text(encoding="utf-8") == "keep"
+
+
 def test_two_files_are_taken_together(run, own_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
     lines = pairs_file.read_text(encoding="utf-8").splitlines(keepends=True)
     for name, part in (("one", lines[:250]), ("two", lines[250:])):

@@ -100,7 +100,9 @@ def check_copy(folder: Path, output: Path | None, overwrite: bool, copy: str) ->
 
     Raises:
         InputError: a shipped model without `output`, or something at `output`.
+        FolderError: something at `output` that is never replaced.
     """
+    from jinyi.folder import StagedFolder
     from jinyi.registry import shipped_models
 
     if output is None and any(entry.path == folder for entry in shipped_models()):
@@ -117,6 +119,8 @@ def check_copy(folder: Path, output: Path | None, overwrite: bool, copy: str) ->
             fix="Choose another path, or add --overwrite to replace a model folder.",
             where=str(output),
         )
+    if output is not None:
+        StagedFolder(output, overwrite=True).check_target()
 
 
 def known_entries(found: Located, folder: ModelFolder) -> dict[str, Any]:

@@ -10,12 +10,13 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from jinyi.errors import FolderError
+from jinyi.errors import FolderError, shorten
+from jinyi.hashes import file_sha256
 
 MANIFEST: Final = "MANIFEST.sha256"
 _ABANDONED_SECONDS = 3600.0
@@ -55,7 +56,7 @@ class StagedFolder:
         self.target = Path(os.path.expanduser(target)).resolve()
         self.overwrite = overwrite
         self.marker, self.kind = marker, kind
-        self.path = self.target.with_name(f".{self.target.name}.{secrets.token_hex(4)}.tmp")
+        self.path = self.target.parent / f".{self.target.name}.{secrets.token_hex(4)}.tmp"
         self._sums: dict[str, str] = {}
 
     def __enter__(self) -> StagedFolder:
@@ -94,15 +95,15 @@ class StagedFolder:
         (self.path / name).unlink()
         self.put(name, data)
 
-    def link(self, source: Path, name: str, sha256: str | None) -> None:
+    def link(self, source: Path, name: str, sha256: str | None = None) -> None:
         """Take over an unchanged file of another folder: a hard link where possible, else a copy.
 
         Args:
-            source: the file.
+            source: the file, or a symbolic link to it as in the hub's cache.
             name: path inside the folder, with forward slashes.
-            sha256: its known checksum; None leaves it out of the manifest.
+            sha256: its checksum; None reads the file for it.
         """
-        file = self.path / name
+        file, source = self.path / name, source.resolve()
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source, file)
@@ -110,8 +111,20 @@ class StagedFolder:
             shutil.copyfile(source, file)
             with open(file, "rb+") as stream:
                 os.fsync(stream.fileno())
-        if sha256 is not None:
-            self._sums[name] = sha256
+        self._sums[name] = sha256 or file_sha256(file)
+
+    def take_over(self, root: Path, *, without: Collection[str] = ()) -> None:
+        """Take over the files of another folder, with the checksums that it has of them.
+
+        Args:
+            root: the folder.
+            without: names of files that are left out, as its manifest always is.
+        """
+        sums = read_manifest(root)
+        for file in sorted(entry for entry in root.rglob("*") if entry.is_file()):
+            name = file.relative_to(root).as_posix()
+            if name != MANIFEST and name not in without:
+                self.link(file, name, sums.get(name))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -190,6 +203,28 @@ class StagedFolder:
             expected="a place with room where files may be written",
             fix="What was at the target is still whole. Free space, check permissions, or choose another path.",
         )
+
+
+def read_manifest(root: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file as `MANIFEST.sha256` lists them; empty without such a file.
+
+    Raises:
+        FolderError: a line is not in the form of `sha256sum`.
+    """
+    file = root / MANIFEST
+    sums: dict[str, str] = {}
+    if file.is_file():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            digest, gap, name = line.partition("  ")
+            if len(digest) != 64 or not gap or not name:
+                raise FolderError(
+                    where=str(file),
+                    found=shorten(line),
+                    expected="lines of sha256sum",
+                    fix="The file is damaged: copy the folder again.",
+                )
+            sums[name] = digest
+    return sums
 
 
 def _sync_directory(path: Path) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from jinyi.errors import FolderError, shorten
-from jinyi.folder.atomic import MANIFEST
+from jinyi.folder.atomic import MANIFEST, read_manifest
 from jinyi.folder.model import ModelFolder
 from jinyi.folder.read import read_folder, read_vocab_text, read_vocabulary
-from jinyi.folder.write import read_manifest
 from jinyi.hashes import file_sha256
 
 

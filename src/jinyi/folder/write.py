@@ -15,7 +15,7 @@ from jinyi import __version__
 from jinyi.arguments import whole_number
 from jinyi.config import EncoderConfig
 from jinyi.errors import FolderError, InputError, shorten
-from jinyi.folder.atomic import MANIFEST, StagedFolder
+from jinyi.folder.atomic import MANIFEST, StagedFolder, read_manifest
 from jinyi.folder.jsonfile import parse_json
 from jinyi.folder.labels import find_similar
 from jinyi.folder.layout import config_json, model_card, module_files, to_json, tokenizer_files
@@ -34,7 +34,6 @@ from jinyi.folder.names import public_names
 from jinyi.folder.read import read_folder
 from jinyi.folder.tensors import safetensors_chunks
 from jinyi.folder.weights import CLASSIFIER, MLM_BIAS, check_shapes
-from jinyi.hashes import file_sha256
 from jinyi.runtime import POOLINGS
 from jinyi.runtime.rotary import TABLE, rotary_table
 from jinyi.tokens import Tokenizer
@@ -267,9 +266,9 @@ def update_record(
         InputError: an entry that `jinyi.json` does not have.
     """
     root = Path(os.path.expanduser(path)).resolve()
-    folder, sums = read_folder(root), read_manifest(root)
+    folder = read_folder(root)
     record = {"format": FORMAT, "jinyi": __version__, "task": folder.task, **folder.record}
-    if target is None and not (folder.record and sums):
+    if target is None and not (folder.record and read_manifest(root)):
         raise FolderError(
             where=str(root),
             found=f"no {RECORD} with {MANIFEST}",
@@ -285,38 +284,12 @@ def update_record(
             fix="Correct the name.",
         )
     with StagedFolder(root if target is None else target, overwrite=overwrite or target is None) as stage:
-        for file in sorted(entry for entry in root.rglob("*") if entry.is_file()):
-            relative = file.relative_to(root).as_posix()
-            if relative not in (RECORD, MANIFEST) and not (ranges and relative == RANGES):
-                # Resolved: the hub's cache holds symbolic links, which lead nowhere from another place.
-                stage.link(file.resolve(), relative, sums.get(relative) if sums else file_sha256(file))
+        stage.take_over(root, without=(RECORD, RANGES) if ranges else (RECORD,))
         if ranges:
             stage.put(RANGES, safetensors_chunks(ranges))
         stage.put(RECORD, to_json(record | changes))
         read_folder(stage.path)
     return stage.target
-
-
-def read_manifest(root: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file as `MANIFEST.sha256` lists them; empty without such a file.
-
-    Raises:
-        FolderError: a line is not in the form of `sha256sum`.
-    """
-    file = root / MANIFEST
-    sums: dict[str, str] = {}
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            digest, gap, name = line.partition("  ")
-            if len(digest) != 64 or not gap or not name:
-                raise FolderError(
-                    where=str(file),
-                    found=shorten(line),
-                    expected="lines of sha256sum",
-                    fix="The file is damaged: copy the folder again.",
-                )
-            sums[name] = digest
-    return sums
 
 
 def _check_choice(name: str, value: str | None, known: Sequence[str]) -> None:

@@ -103,6 +103,10 @@ class LinearHead:
         """Return what `from_arrays` needs."""
         return {"weight": self.weight, "bias": self.bias}
 
+    def settings(self) -> dict[str, Any]:
+        """Return what `from_arrays` needs besides the arrays and the number of classes."""
+        return {}
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]) -> LinearHead:
         """Rebuild a saved head."""
@@ -184,6 +188,10 @@ class ReferenceHead:
         if self.kernel is not None and self.mean is not None:
             arrays |= {"kernel": self.kernel, "mean": self.mean}
         return arrays
+
+    def settings(self) -> dict[str, Any]:
+        """Return what `from_arrays` needs besides the arrays and the number of classes."""
+        return {"decider": self.decider, "neighbors": self.neighbors}
 
     @classmethod
     def from_arrays(

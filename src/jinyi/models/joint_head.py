@@ -111,6 +111,10 @@ class JointHead:
             "worth": self.ngrams.worth,
         }
 
+    def settings(self) -> dict[str, Any]:
+        """Return what `from_arrays` needs besides the arrays."""
+        return {"C": self.C}
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]) -> JointHead:
         """Rebuild a saved head."""

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from jinyi.errors import InputError, shorten
 from jinyi.models.common import as_list
 
+_MOST_NUMBER = 1 << 53  # from which on whole numbers among fractions would no longer be told apart
+
 Labels = Sequence[str] | Mapping[Any, str]
 
 
@@ -61,18 +63,12 @@ def class_numbers(y: Iterable[Any], texts: int) -> tuple[npt.NDArray[Any], npt.N
         texts: how many texts there are.
 
     Raises:
-        InputError: a label is missing, some are text and some are not, their number is not that of the texts, or
-            there is one class only.
+        InputError: a label is missing or neither text nor a number, some are text and some are not, their number is
+            not that of the texts, or there is one class only.
     """
-    given = as_list(y, "labels")
-    for row, label in enumerate(given):
-        if label is None or label != label:
-            raise InputError(
-                found=f"{label}, a missing label",
-                expected="a label for each text",
-                fix="Drop the row or fill in its label.",
-                where=f"row {row}",
-            )
+    given = [
+        _plain(label, row) for row, label in enumerate(as_list([y] if isinstance(y, str) else y, "labels"))
+    ]
     if len({isinstance(label, str) for label in given}) > 1:
         raise InputError(
             found="labels of which some are text and some are not",
@@ -94,6 +90,36 @@ def class_numbers(y: Iterable[Any], texts: int) -> tuple[npt.NDArray[Any], npt.N
             fix="Add texts with other labels.",
         )
     return classes, targets
+
+
+def _plain(label: Any, row: int) -> str | int | float:
+    """Return a label as it can be compared, sorted and written down."""
+    if isinstance(label, str):
+        text = str.__str__(label)  # of an enumeration the value
+        if text.endswith("\0") or any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise InputError(
+                found=f"the label {shorten(text)}",
+                expected="text without half a surrogate pair, and without NUL at the end",
+                fix="Correct the label.",
+                where=f"row {row}",
+            )
+        return text
+    if label is None or (isinstance(label, (float, np.floating)) and label != label):
+        raise InputError(
+            found=f"{label}, a missing label",
+            expected="a label for each text",
+            fix="Drop the row or fill in its label.",
+            where=f"row {row}",
+        )
+    number = label.item() if isinstance(label, np.generic) else label
+    if not isinstance(number, (int, float)) or abs(number) >= _MOST_NUMBER:
+        raise InputError(
+            found=f"{shorten(label)} of type {type(label).__name__}",
+            expected="a label: str or int",
+            fix="Pass [str(label) for label in labels].",
+            where=f"row {row}",
+        )
+    return number
 
 
 def _is_int(value: object) -> bool:

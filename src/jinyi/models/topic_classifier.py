@@ -234,7 +234,7 @@ class TopicClassifier(TextEstimator):
         Args:
             X: texts.
             y: as many labels, str or int, of at least two classes.
-            method: "linear", "reference" or "prompt"; None takes the one given to the class.
+            method: "linear", "reference" or "prompt", for this call; None takes the one given to the class.
             epochs: for "prompt": passes over the texts; None makes about 300 steps of them, in 3 to 20 passes.
             learning_rate: for "prompt": highest rate of AdamW; None is 5e-4 for encoders less than 512 wide, else 2e-5.
             batch_size: for "prompt": texts of a step; None is 16.
@@ -248,20 +248,17 @@ class TopicClassifier(TextEstimator):
 
         Cost of "prompt": minutes for a thousand short texts with a small encoder on a processor.
         """
-        if method is not None:
-            self.method = method
-        self._settings()
+        how = self._settings(method)
         settings = FineTuning.of(
-            self.method, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, seed=seed
+            how.method, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, seed=seed
         )
-        texts, _ = as_texts(as_list(X, "texts"))
-        y = as_list(y, "labels")
+        texts, _ = as_texts(as_list([X] if isinstance(X, str) else X, "texts"))
         classes, targets = class_numbers(y, len(texts))
         if self._tuned is not None:
             self._forget()  # what an earlier call trained
         topics = self._open()
         source = topics.source
-        if self.method == "prompt":
+        if how.method == "prompt":
             given = self.labels is not None
             words = words_for(source, classes.tolist(), topics.words, given=given)
             labels = classes[targets].tolist()
@@ -271,9 +268,9 @@ class TopicClassifier(TextEstimator):
             self._tuned = tuned
             self._open()
             return self
-        head, weight, report = fit_head(topics, texts, targets, classes, self._settings())
+        head, weight, report = fit_head(topics, texts, targets, classes, how)
         warn_cut(report, "warn", source.folder.max_length)
-        topics.learnt(head, classes, method=self.method, features=self.features, word_weight=weight)
+        topics.learnt(head, classes, method=how.method, features=how.features, word_weight=weight)
         self.classes_ = classes
         return self
 
@@ -327,11 +324,8 @@ class TopicClassifier(TextEstimator):
                 "features": topics.features,
                 "word_weight": topics.word_weight,
                 "classes": self.classes_.tolist(),
-                "decider": self.decider,
-                "neighbors": self.neighbors,
+                **head.settings(),
             }
-            if isinstance(head, JointHead):
-                state["fitted"]["C"] = head.C
         if calibration is None and topics.calibration is not None:
             calibration = folder.record.get("calibration")
         return write_topic(path, folder, state, head, calibration=calibration, overwrite=overwrite)
@@ -378,10 +372,6 @@ class TopicClassifier(TextEstimator):
         topics = TopicModel(source, labels=labels, prompt=prompt, calibrate=self.calibrate)
         if topics.classes is not None:
             self.classes_ = topics.classes
-        if topics.method is not None:
-            self.method = topics.method
-        if topics.head is not None:
-            self.features = topics.features
         self._topics = topics
         return topics
 
@@ -389,10 +379,10 @@ class TopicClassifier(TextEstimator):
         calibration = self.calibration
         return proba if calibration is None else calibration.apply(proba)
 
-    def _settings(self) -> HeadSettings:
-        """Check how `fit` learns."""
+    def _settings(self, method: str | None = None) -> HeadSettings:
+        """Return how `fit` learns, checked."""
         return HeadSettings(
-            self.method,
+            self.method if method is None else method,
             self.features,
             self.decider,
             self.neighbors,

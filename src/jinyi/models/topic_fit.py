@@ -23,6 +23,7 @@ from jinyi.models.work import run
 from jinyi.tokens import TruncationReport
 
 METHODS = ("linear", "reference", "prompt")
+_PENALTIES = (1e-12, 1e12)  # of which float32 still knows the inverse beside products of rows of length 1
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,14 @@ class HeadSettings:
                 )
         C: Any = self.C
         number = isinstance(C, (int, float, np.number)) and not isinstance(C, bool)
-        if C is not None and not (number and C > 0):
-            raise InputError(found=shorten(C), expected="a number above 0", fix="Leave it out.", where="C")
+        least, most = _PENALTIES
+        if C is not None and not (number and least <= C <= most):
+            raise InputError(
+                found=shorten(C),
+                expected=f"a number above 0, from {least} to {most}",
+                fix="Leave it out.",
+                where="C",
+            )
         worth: Any = self.word_examples
         number = isinstance(worth, (int, float, np.number)) and not isinstance(worth, bool)
         if not number or not 0 <= worth < float("inf"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jinyi.errors import FolderError
-from jinyi.folder import MANIFEST, RECORD, ModelFolder, StagedFolder, TensorMap
+from jinyi.folder import RECORD, ModelFolder, StagedFolder, TensorMap, read_folder
+from jinyi.folder.layout import to_json
 from jinyi.folder.tensors import read_header
 from jinyi.models.heads import LinearHead, ReferenceHead
 from jinyi.models.joint_head import JointHead
@@ -49,15 +49,13 @@ def write_topic(
         topic["fitted"] = {**state["fitted"], "head": kind}
     record = {"format": 1, "task": folder.task, **folder.record, "topic": topic, "calibration": calibration}
     with StagedFolder(path, overwrite=overwrite) as stage:
-        for file in sorted(entry for entry in folder.path.rglob("*") if entry.is_file()):
-            name = file.relative_to(folder.path).as_posix()
-            if name not in (RECORD, MANIFEST, _FITTED_FILE):
-                stage.link(file, name, None)
+        stage.take_over(folder.path, without=(RECORD, _FITTED_FILE))
         if head is not None:
             from safetensors.numpy import save
 
             stage.put(_FITTED_FILE, save({key: np.ascontiguousarray(v) for key, v in head.arrays().items()}))
-        stage.put(RECORD, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+        stage.put(RECORD, to_json(record))
+        read_folder(stage.path)
     return stage.target
 
 

@@ -27,10 +27,9 @@ from jinyi.convert.hub.snapshot import (
     put_in_place,
 )
 from jinyi.errors import InputError, shorten
-from jinyi.folder.atomic import StagedFolder
+from jinyi.folder.atomic import StagedFolder, read_manifest
 from jinyi.folder.jsonfile import optional_json
 from jinyi.folder.model import RECORD
-from jinyi.folder.write import read_manifest
 from jinyi.registry import ModelEntry, find_entry, find_model, models_home, shipped_models
 
 SOURCES: Final = ("huggingface", "modelscope")

@@ -25,10 +25,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from jinyi.errors import FolderError
-from jinyi.folder.atomic import StagedFolder
+from jinyi.folder.atomic import StagedFolder, read_manifest
 from jinyi.folder.layout import to_json
 from jinyi.folder.tensors import TensorMap, read_header, safetensors_chunks
-from jinyi.folder.write import read_manifest
 from jinyi.hashes import file_sha256
 from jinyi.train.network import whole
 
