@@ -10,8 +10,9 @@ import pytest
 
 import jinyi
 from folder_tools import edit
-from jinyi.errors import InputError
+from jinyi.errors import FolderError, InputError
 from jinyi.folder import read_folder, update_record
+from jinyi.models.golden import make_golden
 from jinyi.models.int8 import measure
 from jinyi.registry import models_home
 from small_models import write_small
@@ -104,3 +105,12 @@ def test_faults(run, tmp_path: Path, pairs: Path) -> None:
     code, _, err = run("quantize", "-m", folder, "--samples", texts, "-d", pairs)
     assert code == 2 and "texts.txt" in err
     assert read_folder(folder).ranges() is None
+
+
+def test_ranges_that_do_not_fit_are_told_from_damage(tmp_path: Path) -> None:
+    folder = write_small(tmp_path / "model", golden=make_golden)
+    wide = {name: np.float32(1e4) * span for name, span in measure(folder, ["今天天气好"]).items()}
+    update_record(folder, ranges=wide, int8={"loss": 0.0, "metric": "spearman", "data": {}})
+    jinyi.SentenceEncoder.load(folder)
+    with pytest.raises(FolderError, match="give `jinyi quantize` more"):
+        jinyi.SentenceEncoder.load(folder, precision="int8")

@@ -30,6 +30,9 @@ GOLDEN_TEXTS = (
     "主队在加时赛里以3比2险胜，球迷们唱着歌走出球场。",
 )
 _PROGRESS_FROM = 2048  # fewer inputs never get a progress bar, so that one sentence pays nothing for it
+_RANGES_TOO = (
+    " If it opens in float32, its ranges are of too few or unusual texts: give `jinyi quantize` more."
+)
 _GOLDEN_TOLERANCE = {
     "float32": 1e-4,
     "bfloat16": 3e-2,
@@ -225,7 +228,8 @@ def check_golden(
         raise FolderError(
             found=f"golden sentences that come out {difference:.2g} away from their stored {kind}",
             expected=f"at most {tolerance:g} in {engine.precision}",
-            fix="Weights, tokenizer or settings are not those the folder was written with: copy it again.",
+            fix="Weights, tokenizer or settings are not those the folder was written with: copy it again."
+            + (_RANGES_TOO if engine.precision == "int8" else ""),
             where=str(source.folder.path),
         )
 
