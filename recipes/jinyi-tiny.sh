@@ -3,9 +3,10 @@
 #
 #   bash recipes/jinyi-tiny.sh DATA [OPTIONS of every `jinyi train`]
 #
-# DATA holds the sets that the four recipes name, and corpus/ with the raw text listed here. Vocabulary and shards are
-# made in DATA/shards, pairs of raw text in DATA/lexical, runs in ./runs: runs/jinyi-tiny-embed/last and so on are the
-# models. A stopped script goes on where it was when it is started again.
+# DATA holds the sets that the four recipes name, tnews/unlabeled.jsonl, and corpus/ with the raw text listed here.
+# Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, rows for topics in DATA/pseudo and
+# DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on are the models. A stopped script goes on where it
+# was when it is started again.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1
@@ -50,9 +51,30 @@ fi
 # Data with its stated terms and limits, for the model cards.
 card=$(python -c 'import json, pathlib, sys; print(json.dumps(pathlib.Path(sys.argv[1]).read_text("utf-8")))' \
     "$here/jinyi-tiny-card.md")
-for name in pretrain embed pair topic; do
-    jinyi train "$here/jinyi-tiny-$name.yaml" --data "$data" --resume --set "output.card=$card" "$@"
+train() { jinyi train "$here/jinyi-tiny-$1.yaml" --data "$data" --resume --set "output.card=$card" "${@:2}"; }
+
+train pretrain "$@"
+train embed "$@"
+train pair "$@"
+# Titles that nobody has labelled, with the topics that n-grams and the encoder's vectors say. FewCLUE's are scored.
+if [ ! -e "$data/pseudo/tnews.jsonl" ]; then
+    mkdir -p "$data/pseudo"
+    without=(--without "$data/tnews/dev.jsonl")
+    for part in dev_few_all.json test.json; do
+        if [ -e "$data/fewclue/tnews/$part" ]; then without+=(--without "$data/fewclue/tnews/$part"); fi
+    done
+    titles=(site_titles=80000 weibo_hot=110000 zhihu_hot=70000 baidu_hot=50000 zhihu_search=10000 news_briefs=8000)
+    python "$here/pseudo_labels.py" --train "$data/tnews/train.jsonl.xz" "${without[@]}" \
+        --model runs/jinyi-tiny-pretrain/last "$data/tnews/unlabeled.jsonl" \
+        $(for part in "${titles[@]}"; do echo "$data/corpus/${part%=*}.txt.xz=${part#*=}"; done) \
+        > "$data/pseudo/tnews.jsonl.part"
+    mv "$data/pseudo/tnews.jsonl.part" "$data/pseudo/tnews.jsonl"
+fi
+mkdir -p "$data/shortened"
+for set in csldcp iflytek; do
+    python "$here/shortened_texts.py" "$data/$set/train.jsonl.xz" --copies 4 > "$data/shortened/$set.jsonl"
 done
+train topic "$@"
 
 # Ranges for 8-bit arithmetic, and what it costs on dev.
 samples() { for set in "$@"; do echo --samples "$data/$set"; done; }

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,7 +148,10 @@ def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
     """recipes/jinyi-tiny.sh: raw text to vocabulary, shards and four models."""
     pytest.importorskip("rjieba")
     data = tmp_path / "data"
-    shutil.copytree(toy / "data", data, ignore=shutil.ignore_patterns("shards", "lexical"))
+    shutil.copytree(
+        toy / "data", data, ignore=shutil.ignore_patterns("shards", "lexical", "pseudo", "shortened")
+    )
+    shutil.copyfile(data / "tnews/dev.jsonl", data / "tnews/unlabeled.jsonl")
     script = (RECIPES / "jinyi-tiny.sh").read_text(encoding="utf-8")
     sources = [
         part.split("=")[0] for part in re.search(r"^mix=\((.*?)^\)", script, re.M | re.S).group(1).split()
@@ -192,3 +196,61 @@ def test_lexical_pairs_are_labelled_by_the_characters_they_share(tmp_path: Path)
         shared = set(row["texta"]) & set(row["textb"])
         assert 0 <= row["score"] <= 0.9 and (shared or row["score"] == 0)
     assert len({row["score"] for row in rows}) > 3
+
+
+def made_by(script: str, *arguments: str | Path) -> list[dict[str, Any]]:
+    """The rows that a script prints, the same ones each time."""
+    command = [sys.executable, RECIPES / script, *arguments]
+    first, again = (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert first == again
+    return [json.loads(line) for line in first.splitlines()]
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> Path:
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def test_pseudo_labels_are_what_the_labelled_rows_say(tmp_path: Path) -> None:
+    sport, money = "球队主场险胜联赛冠军教练", "银行利率股市基金投资涨跌"
+    rng = random.Random(0)
+    texts = {
+        kind: ["".join(rng.sample(letters, 8)) for _ in range(60)]
+        for kind, letters in (("体育", sport), ("财经", money))
+    }
+    labelled = [{"text": text, "label": kind} for kind, own in texts.items() for text in own[:30]]
+    train = write_rows(tmp_path / "train.jsonl", labelled)
+    scored = texts["体育"][30:35]
+    dev = write_rows(tmp_path / "dev.jsonl", [{"sentence": text} for text in scored])
+    unlabelled = [text for own in texts.values() for text in own[30:45]] + [labelled[0]["text"]]
+    own = write_rows(tmp_path / "unlabeled.jsonl", [{"text": text} for text in unlabelled])
+    titles = tmp_path / "titles.txt"
+    titles.write_text(
+        "\n".join(["短", "长" * 50, *(text for part in texts.values() for text in part[45:])]), "utf-8"
+    )
+    rows = made_by("pseudo_labels.py", "--train", train, "--without", dev, own, f"{titles}=20")
+    found = {row["text"]: row["label"] for row in rows}
+    assert len(rows) == len(found) == 25 + 20 and not found.keys() & {
+        *scored,
+        labelled[0]["text"],
+        "短",
+        "长" * 50,
+    }
+    right = sum(text in texts[label] for text, label in found.items())
+    assert right >= 40, "drawn, so not all, but nearly"
+
+
+def test_shortened_texts_keep_some_sentences(tmp_path: Path) -> None:
+    long = "一是甲。二是乙！三是丙；四是丁.五是戊"
+    rows = [
+        {"text": long, "label": 3, "id": 7},
+        {"text": "只有一句。", "label": 1},
+        {"text": "两句。都短。", "label": 2},
+    ]
+    made = made_by("shortened_texts.py", write_rows(tmp_path / "train.jsonl", rows), "--copies", "20")
+    assert len(made) == 20 and all((row["label"], row["id"]) == (3, 7) for row in made)
+    sentences = ["一是甲。", "二是乙！", "三是丙；", "四是丁.", "五是戊"]
+    subsets = {"".join(part for part in sentences if part in row["text"]) for row in made}
+    assert subsets == {row["text"] for row in made} and long not in subsets and len(subsets) > 5

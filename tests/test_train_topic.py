@@ -248,6 +248,15 @@ def test_scores_are_those_of_the_classifier(tmp_path: Path) -> None:
     assert expected.std() > 0.1
 
 
+def test_rows_of_one_kind_in_two_files_name_the_prompts_once(tmp_path: Path) -> None:
+    files = [write_rows(tmp_path / name / "train.jsonl", 12) for name in ("news", "more")]
+    assert task_of(recipe(*files)).folder()["prompts"] == {"news": PROMPTS[0], "news_2": PROMPTS[1]}
+    other = replace(recipe(files[1], prompts=PROMPTS[:1]).data.train[0], name="less")
+    own = recipe(*files)
+    own = replace(own, data=replace(own.data, train=(*own.data.train, other)))
+    assert task_of(own).folder()["prompts"] == {"news": PROMPTS[0], "news_2": PROMPTS[1], "less": PROMPTS[0]}
+
+
 def test_embedding_family(tmp_path: Path) -> None:
     train = write_rows(tmp_path / "news" / "train.jsonl")
     dev = write_rows(tmp_path / "news" / "dev.jsonl", 30, seed=1)

@@ -199,12 +199,19 @@ class TopicTask(Task):
         return found
 
     def folder(self) -> dict[str, Any]:
-        """See `Task.folder`. A classifier has the labels and prompts of the first file as its own."""
+        """See `Task.folder`.
+
+        A classifier has the labels and prompts of the first file as its own. Of files with the same words and prompts,
+        such as those of labelled and of pseudo-labelled rows, the first one names the prompts.
+        """
         if not self._by_words:
             return {"task": "embed", "pooling": "mean", "normalize": True}
+        first: dict[tuple[tuple[str, ...], tuple[str, ...]], Topics] = {}
+        for topics in self._train:
+            first.setdefault((topics.words, tuple(prompt.text for prompt in topics.prompts)), topics)
         prompts = {
             topics.rows.name + (f"_{number}" if number > 1 else ""): prompt.text
-            for topics in self._train
+            for topics in first.values()
             for number, prompt in enumerate(topics.prompts, 1)
         }
         return {
