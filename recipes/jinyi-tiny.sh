@@ -84,7 +84,8 @@ pairs=(afqmc/train.jsonl.xz bq/train.jsonl.xz lcqmc/train.jsonl stsb/train.jsonl
 {
     jinyi quantize -m runs/jinyi-tiny-embed/last $(samples "${pairs[@]}") $(dev atec bq lcqmc pawsx afqmc stsb)
     jinyi quantize -m runs/jinyi-tiny-pair/last $(samples "${pairs[@]}") $(dev atec bq lcqmc pawsx afqmc)
-    jinyi quantize -m runs/jinyi-tiny-topic/last $(samples tnews/train.jsonl.xz) $(dev tnews)
+    jinyi quantize -m runs/jinyi-tiny-topic/last $(samples {tnews,csldcp,iflytek}/train.jsonl.xz) $(dev tnews) \
+        --data "csldcp=$data/csldcp/dev.jsonl.xz" --data "iflytek=$data/iflytek/dev.jsonl.xz"
 }
 
 # P(similar) that holds, and thresholds. PAWS-X is left out: the model cannot tell its pairs apart.
