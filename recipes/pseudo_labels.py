@@ -8,18 +8,16 @@ on texts that nobody has labelled the encoder learns from that model what it can
 arXiv 1908.08962). Each label is drawn by the squares of the model's probabilities: many texts together say what it
 doubts, which the best label alone would hide.
 
-FILE is .jsonl (field "text", or "sentence" as FewCLUE has it) or .txt with a text in a line (.xz too); of a .txt only
-lines of 7 to 45 characters are taken, of FILE=N at most N of them.
+FILE is anything `jinyi embed` reads; of a .txt only lines of 7 to 45 characters are taken, of FILE=N at most N lines or
+rows, by chance.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import random
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +25,20 @@ import numpy as np
 import numpy.typing as npt
 
 from jinyi import TopicClassifier
+from jinyi.files import file_format, read_texts
+from jinyi.train.corpus.read import read_documents
 
 SHORTEST, LONGEST = 7, 45  # characters of a title
 
 
-def lines(file: Path) -> Iterator[str]:
-    """Yield the lines of a file, packed or not, without empty ones."""
-    opened = lzma.open if file.suffix == ".xz" else open
-    with opened(file, "rt", encoding="utf-8") as stream:
-        yield from (line.strip() for line in stream if line.strip())
-
-
-def rows(file: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file of JSON lines."""
-    return [json.loads(line) for line in lines(file)]
-
-
-def text_of(row: dict[str, Any]) -> str:
-    """Return the text of a row."""
-    return str(row["text"] if "text" in row else row["sentence"])
-
-
 def texts_of(source: str, rng: random.Random) -> list[str]:
     """Return the texts of FILE, or FILE=N."""
-    name, _, most = source.partition("=")
-    file = Path(name)
-    if ".jsonl" in file.suffixes:
-        return [text_of(row) for row in rows(file)]
-    texts = [line for line in lines(file) if SHORTEST <= len(line) <= LONGEST]
-    rng.shuffle(texts)
+    file, _, most = source.partition("=")
+    texts = ["\n".join(document).strip() for document in read_documents([file], form="lines")]
+    if file_format(file)[0] == "txt":
+        texts = [text for text in texts if SHORTEST <= len(text) <= LONGEST]
+    if most:
+        rng.shuffle(texts)
     return texts[: int(most)] if most else texts
 
 
@@ -75,15 +58,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    labelled = rows(options.train)
-    known = {text_of(row) for row in labelled}
-    known.update(text_of(row) for file in options.without for row in rows(file))
+    labelled = list(read_texts(options.train))
+    known = {row.text for file in (options.train, *options.without) for row in read_texts(file)}
     found = dict.fromkeys(text for source in options.texts for text in texts_of(source, rng))
     texts = [text for text in found if text not in known]
     if not texts:
         sys.exit("no text that is not labelled or left out already")
     model = TopicClassifier.load(options.model, word_examples=0)
-    model.fit([text_of(row) for row in labelled], [row["label"] for row in labelled])
+    model.fit([row.text for row in labelled], [row.label for row in labelled])
     labels = model.classes_[drawn(model.predict_proba(texts), rng)].tolist()
     for text, label in zip(texts, labels, strict=True):
         print(json.dumps({"text": text, "label": label}, ensure_ascii=False))

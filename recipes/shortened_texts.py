@@ -3,17 +3,18 @@
     python recipes/shortened_texts.py DATA/csldcp/train.jsonl.xz --copies 4 > DATA/shortened/csldcp.jsonl
 
 Each copy keeps some of a text's sentences, one at least and never all, in their order; texts of one or two sentences
-are passed over. Everything else of a row stays as it is.
+are passed over.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import random
 import re
 from pathlib import Path
+
+from jinyi.files import read_texts
 
 FEWEST = 3  # sentences of a text that is shortened
 _END = re.compile(r"(?<=[。！？；!?;])|(?<=\.)(?=[一-鿿])")
@@ -31,18 +32,16 @@ def shortened(text: str, rng: random.Random) -> str | None:
 def main() -> None:
     """Write the rows as JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("file", type=Path, help="JSON lines with the field text, .xz too")
+    parser.add_argument("file", type=Path, help="labelled texts, as `jinyi embed` reads them")
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    opened = lzma.open if options.file.suffix == ".xz" else open
-    with opened(options.file, "rt", encoding="utf-8") as stream:
-        rows = [json.loads(line) for line in stream if line.strip()]
+    rows = list(read_texts(options.file))
     for _ in range(options.copies):
         for row in rows:
-            if (text := shortened(row["text"], rng)) is not None:
-                print(json.dumps({**row, "text": text}, ensure_ascii=False))
+            if (text := shortened(row.text, rng)) is not None:
+                print(json.dumps({"text": text, "label": row.label}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from jinyi.errors import InputError, shorten
 from jinyi.models.common import as_list
+from jinyi.text import surrogate_error
 
 _MOST_NUMBER = 1 << 53  # from which on whole numbers among fractions would no longer be told apart
 
@@ -96,10 +97,14 @@ def _plain(label: Any, row: int) -> str | int | float:
     """Return a label as it can be compared, sorted and written down."""
     if isinstance(label, str):
         text = str.__str__(label)  # of an enumeration the value
-        if text.endswith("\0") or any("\ud800" <= letter <= "\udfff" for letter in text):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise surrogate_error(text, f"row {row}, label", error.start) from None
+        if text.endswith("\0"):  # which numpy leaves out
             raise InputError(
                 found=f"the label {shorten(text)}",
-                expected="text without half a surrogate pair, and without NUL at the end",
+                expected="text without NUL at the end",
                 fix="Correct the label.",
                 where=f"row {row}",
             )

@@ -94,9 +94,8 @@ class OpenVinoEngine:
         self._small = layer * config.num_hidden_layers <= SMALL_MODEL
         self._masks = head.kind == "mlm"
         self._tokens = head.kind == "tokens"
-        self._single_rows = (
-            (1, 2) if head.kind == "classes" else (1,)
-        )  # of one question: a pair has both orders
+        # Rows of one question: a pair has both orders.
+        self._single_rows = (1, 2) if head.kind == "classes" else (1,)
         self._outputs = 2 if head.kind == "mlm" and head.log_normalizer else 1
         self._model: Any = self._build()  # here, so that unusable weights are told at once
         if rounded:
