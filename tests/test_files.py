@@ -139,6 +139,17 @@ def test_given_columns_and_labels(tmp_path: Path) -> None:
     fault(lambda: read_texts(path, column="甲", label_column="丁"), "t.csv:2", "丁")
 
 
+def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
+    twice = put(tmp_path / "t.csv", "id,text,Text,label\n7,今天,明天,1\n")
+    fault(lambda: read_texts(twice), "t.csv:1", "column text 2 times (columns 2, 3)", "Rename")
+    fault(
+        lambda: read_pairs(put(tmp_path / "p.tsv", "甲\t乙\t乙\n今天\t天气\t好\n"), columns=("甲", "乙")),
+        "乙 2 times",
+    )
+    unread = put(tmp_path / "u.csv", "号,text,号,\n7,今天,8,\n")
+    assert texts_of(unread) == ["今天"], "columns that nobody reads may share a name"
+
+
 def test_without_header(tmp_path: Path) -> None:
     path = put(tmp_path / "p.tsv", "今天\t天气\t1\n明天\t下雨\t0\n")
     assert [(row.line, row.a, row.b, row.label) for row in read_pairs(path)] == [
@@ -158,6 +169,14 @@ def test_txt(tmp_path: Path) -> None:
         ("怎么", "密码"),
     ]
     fault(lambda: read_texts(put(tmp_path / "b.txt", "今天\n\n明天\n")), "b.txt:2")
+
+
+def test_columns_of_lines_without_columns(tmp_path: Path) -> None:
+    lines = put(tmp_path / "t.txt", "今天\t明天\n")
+    fault(lambda: read_texts(lines, column="甲"), "t.txt:1", "column 甲", "without columns")
+    fault(lambda: read_texts(lines, label_column="乙"), "column 乙")
+    fault(lambda: read_pairs(lines, columns=("甲", "乙")), "column 甲 and 乙")
+    fault(lambda: read_texts(put(tmp_path / "s.jsonl", '"今天"\n'), column="text"), "s.jsonl:1")
 
 
 def test_json_forms(tmp_path: Path) -> None:

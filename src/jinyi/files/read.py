@@ -61,6 +61,7 @@ def read_texts(
     for line, row in reader:
         where = reader.where(line)
         if isinstance(row, str):
+            _refuse_columns(column, label_column, where)
             yield TextRow(line, check_text(row, where))
             continue
         if not isinstance(row, dict):
@@ -108,6 +109,7 @@ def read_pairs(
         first: object
         second: object
         if isinstance(row, str):
+            _refuse_columns(columns, label_column, where)
             cells = row.split("\t")
             first, second = (cells[0], cells[1]) if len(cells) > 1 else split_pair(row, where)
             label = labels.read({"3": cells[2]}, "3", where) if len(cells) > 2 else None
@@ -131,4 +133,16 @@ def read_pairs(
             name_a, name_b = "first text", "second text"
         yield PairRow(
             line, check_text(first, f"{where}, {name_a}"), check_text(second, f"{where}, {name_b}"), label
+        )
+
+
+def _refuse_columns(columns: str | tuple[str, str] | None, label: str | None, where: str) -> None:
+    """InputError where columns are named and the row is a bare text."""
+    named = columns or label
+    if named:
+        raise InputError(
+            found="a line of text without columns",
+            expected=f"column {named if isinstance(named, str) else ' and '.join(named)}",
+            fix="Leave the names of columns out for this file, or give a tsv, csv, jsonl or parquet file.",
+            where=where,
         )

@@ -183,6 +183,7 @@ class RowReader:
                     wanted and set(wanted).intersection(header)
                 ):
                     header = [cell.lower() if cell not in wanted else cell for cell in header]
+                    self._refuse_twice(header, number)
                     continue
                 header = [str(place) for place in range(1, len(cells) + 1)]
             if len(cells) != len(header):
@@ -193,6 +194,18 @@ class RowReader:
                     where=self.where(number),
                 )
             yield number, dict(zip(header, cells, strict=True))
+
+    def _refuse_twice(self, header: Sequence[str], line: int) -> None:
+        """InputError where two columns that may be read have one name: the later would hide the first."""
+        for name in (*(self.columns or ()), *sorted(KNOWN)):
+            places = [place for place, cell in enumerate(header, 1) if cell == name]
+            if len(places) > 1:
+                raise InputError(
+                    found=f"column {name} {len(places)} times (columns {', '.join(map(str, places))})",
+                    expected="one column of that name",
+                    fix="Rename or remove the other in the file.",
+                    where=self.where(line),
+                )
 
     def _parquet(self) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
