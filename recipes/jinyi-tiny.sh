@@ -3,10 +3,10 @@
 #
 #   bash recipes/jinyi-tiny.sh DATA [OPTIONS of every `jinyi train`]
 #
-# DATA holds the sets that the four recipes name, tnews/unlabeled.jsonl, and corpus/ with the raw text listed here.
-# Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, rows for topics in DATA/pseudo and
-# DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on are the models. A stopped script goes on where it
-# was when it is started again.
+# DATA holds the sets that the six recipes name, tnews/unlabeled.jsonl, and corpus/ with the raw text listed here.
+# Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, pairs labelled by models in
+# DATA/taught, rows for topics in DATA/pseudo and DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on
+# are the models. A stopped script goes on where it was when it is started again.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1
@@ -54,6 +54,26 @@ card=$(python -c 'import json, pathlib, sys; print(json.dumps(pathlib.Path(sys.a
 train() { jinyi train "$here/jinyi-tiny-$1.yaml" --data "$data" --resume --set "output.card=$card" "${@:2}"; }
 
 train pretrain "$@"
+train embed-labelled "$@"
+train pair-labelled "$@"
+# What scorer and vectors say together of labelled pairs, of sentences near each other and of raw text.
+taught() {
+    if [ -e "$data/taught/$1.jsonl" ]; then return; fi
+    mkdir -p "$data/taught"
+    python "$here/taught_pairs.py" --scorer runs/jinyi-tiny-pair-labelled/last \
+        --vectors runs/jinyi-tiny-embed-labelled/last \
+        --dev "$data"/{afqmc,atec,bq,lcqmc,oppo_xiaobu,covid_pairs}/dev.jsonl "${@:2}" > "$data/taught/$1.jsonl.part"
+    mv "$data/taught/$1.jsonl.part" "$data/taught/$1.jsonl"
+}
+questions=(
+    "$data"/{afqmc,atec,atec_ccks,bq,covid_pairs}/train.jsonl.xz "$data"/{lcqmc,oppo_xiaobu,bustm}/train.jsonl
+)
+taught labelled --labelled "${questions[@]}"
+taught near --texts "${questions[@]}" "$data/qbqtc/train.jsonl.xz" --triplets "$data/triclue/train.jsonl.xz" \
+    --rows "${TAUGHT:-200000}" --seed 1
+taught lexical --pairs "$data/lexical/train.jsonl=50000" "$data/snli_zh/train.jsonl.xz" "$data/pawsx/train.jsonl"
+taught news --texts "$data/lexical/train.jsonl=50000" "$data/snli_zh/train.jsonl.xz" "$data/stsb/train.jsonl" \
+    "$data/pawsx/train.jsonl" --rows "$((${TAUGHT:-200000} / 5))" --seed 2
 train embed "$@"
 train pair "$@"
 # Titles that nobody has labelled, with the topics that n-grams and the encoder's vectors say. FewCLUE's are scored.

@@ -66,6 +66,15 @@ def test_scores_are_scikit_learns(small_folders: Path, files: dict[str, Path], f
     assert row.protocol == "both orders averaged" and row.settings["symmetric"] is True
 
 
+def test_vectors_alone_have_no_tables_of_probabilities(
+    run, small_folders: Path, files: dict[str, Path]
+) -> None:
+    sets = [part for name in ("test", "dev") for part in ("--data", f"{name}={files[name]}")]
+    code, out, err = run("evaluate", "pairs", *sets, "-m", small_folders / "embed", "--no-intervals")
+    assert code == 0, err
+    assert "AUC" in out and "cosine" in out and "majority" not in out
+
+
 def test_a_calibrated_folder_is_scored_as_predict_does(
     small_folders: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -164,6 +164,17 @@ def test_majority_stands_below_the_accuracy() -> None:
     assert texts(table.rows)[-1] == ["majority class", "", "50.00", "68.00", "59.00", ""]
 
 
+def test_no_table_of_a_score_that_no_row_has() -> None:
+    rows = [
+        Row(data="a", system="jinyi", protocol="cosine", scores={"auc": 80.0, "majority": 50.0}),
+        Row(data="a", system="TF-IDF", protocol="cosine", scores={"auc": 60.0, "majority": 50.0}),
+    ]
+    evaluation = Evaluation(
+        title="", kind="pairs", rows=rows, layout="sets across", across=("auc", "accuracy", "ECE")
+    )
+    assert [table.title for table in tables(evaluation)] == ["auc"]
+
+
 def test_no_row_takes_the_place_of_another() -> None:
     rows = [
         Row(data=data, system="jinyi", protocol="own", scores={"F1": score}, seed=seed)

@@ -15,6 +15,12 @@ ROOT = Path(jinyi.__file__).parent
 ROOMS = ("train", "evals", "clue", "convert", "serve", "search", "scale", "pipelines", "adapters")
 # A room that stands on others.
 UPPER = {"clue": ("train", "evals")}
+# The core's files and folders along the path: each imports none that stands behind it.
+CORE = (
+    *("errors", "arguments", "hashes", "scratch", "metrics", "label_words"),
+    *("config", "text", "wordpiece", "tokens", "batches", "runtime", "folder", "registry"),
+    *("models", "files", "vocab"),
+)
 # The one file that opens a connection: benchmark data by their official addresses.
 NETWORK = {"clue/download.py": "urllib"}
 # Clients of model hubs, for downloads alone.
@@ -77,6 +83,10 @@ def room_of(path: Path) -> str:
     return first if first in ROOMS else "cli" if first in ("cli", "__main__.py") else "core"
 
 
+# `jinyi/__init__.py` hands out names of models and is no part of the path.
+INSIDE = [path for path in FILES if room_of(path) == "core" and path != ROOT / "__init__.py"]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_who_may_import_whom(path: Path) -> None:
     own = room_of(path)
@@ -102,6 +112,16 @@ def test_who_may_import_whom(path: Path) -> None:
         assert parts[0] not in SERVER or own == "serve"
         if parts[0] in HUBS:
             assert path.relative_to(ROOT).as_posix().startswith("convert/hub/") and not now
+
+
+@pytest.mark.parametrize("path", INSIDE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_core_imports_along_the_path(path: Path) -> None:
+    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    assert own in CORE, f"{own} has no place on the path"
+    for module, _ in imports_of(path):
+        parts = module.split(".")
+        if parts[0] == "jinyi" and len(parts) > 1 and parts[1] in CORE:
+            assert CORE.index(parts[1]) <= CORE.index(own), f"{own} imports {parts[1]}, which comes later"
 
 
 def loaded_by(code: str) -> set[str]:

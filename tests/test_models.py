@@ -344,6 +344,43 @@ def test_whitening() -> None:
     with pytest.raises(InputError, match="shape"):
         Whitening().fit(vectors[0])
     assert Whitening(5).set_params(dimension=3).get_params() == {"dimension": 3}
+    with pytest.raises(InputError, match="dimension"):
+        Whitening().set_params(width=3)
+
+
+def test_whitening_names_what_it_cannot_take() -> None:
+    vectors = np.random.default_rng(0).normal(size=(40, 6))
+    fitted = Whitening(4).fit(vectors)
+    one = fitted.transform(vectors[0])
+    assert one.shape == (4,) and np.allclose(one, fitted.transform(vectors)[0], atol=1e-6)
+    assert fitted.inverse_transform(one).shape == (6,)
+    texts = [["今天", "天气"], ["1", "2"], None, [[1.0, 2.0], [3.0]], vectors * 1j]
+    for wrong in texts:
+        for call in (Whitening().fit, Whitening().fit_transform, fitted.transform, fitted.inverse_transform):
+            with pytest.raises(InputError, match=r"expected vectors \[n, "):
+                call(wrong)
+    for value in (np.nan, np.inf, -np.inf, 1e300):
+        holed = vectors.copy()
+        holed[[3, 5], 2] = value
+        for call in (Whitening().fit, fitted.transform):
+            with pytest.raises(InputError, match="row 3, row 5: found NaN, infinity") as caught:
+                call(holed)
+            assert caught.value.rows == (3, 5)
+    with pytest.raises(
+        InputError, match=r"shape \(40, 5\); expected vectors \[n, 6\]. Give vectors of the model"
+    ):
+        fitted.transform(vectors[:, :5])
+    with pytest.raises(InputError, match=r"shape \(40, 6\); expected vectors \[n, 4\]. Give what transform"):
+        fitted.inverse_transform(vectors)
+    for wrong in (vectors[None], vectors[0, 0], vectors[:, :0]):
+        for call in (Whitening().fit, fitted.transform):
+            with pytest.raises(InputError, match="shape"):
+                call(wrong)
+    for call in (Whitening().transform, Whitening().inverse_transform):
+        with pytest.raises(jinyi.NotFittedError):
+            call(vectors)
+    with pytest.raises(jinyi.NotFittedError):
+        Whitening().dense()
 
 
 @pytest.mark.parametrize(

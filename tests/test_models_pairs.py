@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from jinyi import PairScorer, SentenceEncoder
 from jinyi.errors import InputError, TruncationWarning
+from jinyi.models import common
 from small_models import random_texts, write_small
 
 
@@ -156,3 +158,26 @@ def test_against_sentence_transformers(small_folders: Path) -> None:
     theirs = CrossEncoder(str(small_folders / "pair1"), device="cpu").predict(pairs)
     ours = PairScorer.load(small_folders / "pair1").predict(pairs, symmetric=False)
     assert np.abs(ours - theirs).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["show_progress", "show_progress_bar"])
+def test_the_bar_goes_by_both_names(pair: PairScorer, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    shown = []
+
+    def progress(label: str, count: int, show: bool | None):
+        shown.append(show)
+        return nullcontext(lambda rows: None)
+
+    monkeypatch.setattr(common, "progress", progress)
+    for value in (True, False):
+        pair.predict(PAIRS, **{name: value})  # type: ignore[arg-type]
+        pair.rank("今天", ["天气很好", "今天"], **{name: value})  # type: ignore[arg-type]
+    assert shown == [True, True, False, False]
+    for call in (
+        lambda **both: pair.predict(PAIRS, **both),
+        lambda **both: pair.rank("今天", ["今天"], **both),
+    ):
+        with pytest.raises(InputError, match="show_progress and show_progress_bar"):
+            call(show_progress=True, show_progress_bar=True)
+    with pytest.raises(TypeError, match="'progress'"):
+        pair.rank("今天", ["今天"], progress=True)  # type: ignore[call-arg]

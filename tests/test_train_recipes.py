@@ -39,11 +39,12 @@ REFERENCE = {
 }
 FAST = (
     "jinyi-tiny-pretrain",
-    "jinyi-tiny-embed",
-    "jinyi-tiny-pair",
+    "jinyi-tiny-embed-labelled",
+    "jinyi-tiny-pair-labelled",
     "tcbert-fewshot-tnews",
     "erlangshen-1.3b-to-tiny",
 )
+SHIPPED = ("pretrain", "embed-labelled", "pair-labelled", "embed", "pair", "topic")
 FOLDERS = {"pretrain": "mlm", "contrastive": "embed", "topic": "topic", "distill": "pair"}
 
 
@@ -57,7 +58,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_there_is_one_for_each_reference_model() -> None:
     assert set(ALL) >= REFERENCE
-    assert set(ALL) >= {f"jinyi-tiny-{name}" for name in ("pretrain", "embed", "pair", "topic")}
+    assert set(ALL) >= {f"jinyi-tiny-{name}" for name in SHIPPED}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -145,11 +146,13 @@ def test_triplets_of_inference_pairs(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the story is a shell script")
 def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
-    """recipes/jinyi-tiny.sh: raw text to vocabulary, shards and four models."""
+    """recipes/jinyi-tiny.sh: raw text to vocabulary, shards and the models."""
     pytest.importorskip("rjieba")
     data = tmp_path / "data"
     shutil.copytree(
-        toy / "data", data, ignore=shutil.ignore_patterns("shards", "lexical", "pseudo", "shortened")
+        toy / "data",
+        data,
+        ignore=shutil.ignore_patterns("shards", "lexical", "taught", "pseudo", "shortened"),
     )
     shutil.copyfile(data / "tnews/dev.jsonl", data / "tnews/unlabeled.jsonl")
     script = (RECIPES / "jinyi-tiny.sh").read_text(encoding="utf-8")
@@ -174,7 +177,7 @@ def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
     # The last command is `jinyi calibrate`: after two steps scores are chance, and where they fall with the labels it
     # has read everything and refuses.
     assert done.returncode == 0 or "scores that do not rise with the labels" in done.stderr, done.stderr
-    for name in ("pretrain", "embed", "pair", "topic"):
+    for name in SHIPPED:
         made = read_folder(tmp_path / "runs" / f"jinyi-tiny-{name}" / "last")
         assert (made.config.num_hidden_layers, made.config.hidden_size) == (4, 312)
 
@@ -254,3 +257,60 @@ def test_shortened_texts_keep_some_sentences(tmp_path: Path) -> None:
     sentences = ["一是甲。", "二是乙！", "三是丙；", "四是丁.", "五是戊"]
     subsets = {"".join(part for part in sentences if part in row["text"]) for row in made}
     assert subsets == {row["text"] for row in made} and long not in subsets and len(subsets) > 5
+
+
+QUESTIONS = {
+    "密码": ("怎么修改登录密码", "登录密码在哪里改", "如何更改登录的密码", "登录密码怎么改"),
+    "快递": ("快递几天能到", "快递要几天才到", "快递多久可以到", "几天能收到快递"),
+    "花呗": ("花呗怎么提高额度", "如何提升花呗的额度", "花呗额度怎么提高", "怎么提高花呗额度"),
+    "天气": ("明天上海天气怎么样", "上海明天的天气如何", "明天上海是什么天气", "上海明天天气好吗"),
+}
+
+
+def test_taught_pairs_say_what_scorer_and_vectors_say(tmp_path: Path) -> None:
+    kinds = list(QUESTIONS.values())
+    same = [(kind[row], kind[row + 1]) for kind in kinds for row in (0, 2)]
+    other = [(kind[row], kinds[place - 1][row]) for place, kind in enumerate(kinds) for row in (0, 2)]
+    dev = write_rows(
+        tmp_path / "dev.jsonl",
+        [
+            {"texta": a, "textb": b, "label": label}
+            for label, pairs in ((1, same), (0, other))
+            for a, b in pairs
+        ],
+    )
+    rows = [
+        {"texta": kinds[0][0], "textb": kinds[0][3], "label": 1},
+        {"texta": kinds[0][0], "textb": kinds[0][3], "label": 0},
+    ]
+    unlabelled = [
+        {"texta": kinds[0][0], "textb": kinds[0][3], "label": "graded"},
+        {"texta": kinds[0][1], "textb": kinds[3][1]},
+    ]
+    train, bare = write_rows(tmp_path / "train.jsonl", rows), write_rows(tmp_path / "bare.jsonl", unlabelled)
+    made = made_by("taught_pairs.py", "--dev", dev, "--labelled", train, "--pairs", bare)
+    assert [(row["texta"], row["textb"]) for row in made] == [
+        (row["texta"], row["textb"]) for row in (*rows, *unlabelled)
+    ]
+    alike, unlike, p, low = (row["label"] for row in made)
+    assert p > 0.5 > low, "two questions about one thing, and two about others"
+    assert alike == pytest.approx((1 + p) / 2, abs=0.01) and unlike == pytest.approx(p / 2, abs=0.01)
+
+    triplets = write_rows(tmp_path / "triplets.jsonl", [{"anchor": "甲", "positive": "乙", "negative": "丙"}])
+    near = made_by(
+        "taught_pairs.py", "--dev", dev, "--texts", f"{dev}=12", "--triplets", triplets, "--rows", "150"
+    )
+    known = {frozenset(pair) for pair in same + other}
+    texts = {row[side] for row in near for side in ("texta", "textb")}
+    assert 60 < len(near) <= 150 and {"甲", "乙", "丙"} < texts
+    assert texts - {"甲", "乙", "丙"} <= {text for pair in known for text in pair}
+    for row in near:
+        assert row["texta"] != row["textb"] and 0 <= row["label"] <= 1
+        assert frozenset((row["texta"], row["textb"])) not in known, "dev pairs stay out"
+    refused = subprocess.run(
+        [sys.executable, RECIPES / "taught_pairs.py", "--dev", dev, "--labelled", bare],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1 and "label 'graded'" in refused.stderr

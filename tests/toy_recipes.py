@@ -42,7 +42,8 @@ MODELS = {
 }
 RUNS = {
     "runs/jinyi-tiny-pretrain/last": "mlm",
-    "runs/jinyi-tiny-embed/last": "embed",
+    "runs/jinyi-tiny-embed-labelled/last": "embed",
+    "runs/jinyi-tiny-pair-labelled/last": "pair",
     "runs/erlangshen-simcse-unsup/best": "embed",
 }
 
@@ -113,7 +114,7 @@ def row(file: str, number: int, rng: random.Random) -> dict[str, Any]:
         return pair
     if folder == "stsb":
         return {**pair, "score": float(number % 6)}
-    if folder == "lexical":
+    if folder in ("lexical", "taught"):
         return {**pair, "score": number % 10 / 10}
     return {**pair, "label": number % (3 if folder == "qbqtc" else 2)}
 

@@ -43,7 +43,7 @@ def sts(
     output: Report = None,
     pooling: Annotated[
         list[str] | None,
-        typer.Option(help="own, cls, mean, first_last or max; repeatable. Default: the model's own."),
+        typer.Option(help="own, cls, mean, first_last, max or pooler; repeatable. Default: the model's own."),
     ] = None,
     whitening: Whitening = None,
     k: Widths = None,

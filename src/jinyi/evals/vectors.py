@@ -93,7 +93,7 @@ class PooledVectors:
 
     Args:
         encoder: the model.
-        pooling: "cls", "mean", "first_last" or "max", for the name of the protocol.
+        pooling: "cls", "mean", "first_last", "max" or "pooler", for the name of the protocol.
         whitening: "none", "transductive" or a file of texts, each once.
         k: dimensions kept by whitening; None keeps all.
         progress: whether a bar may be shown.

@@ -33,7 +33,19 @@ class TextEstimator(ABC):
         """Let go of everything that was made with other parameters."""
 
     def score(self, X: Iterable[str], y: Iterable[Any]) -> float:
-        """Return the accuracy on labelled texts."""
+        """Return the accuracy on labelled texts.
+
+        Args:
+            X: as in `predict`.
+            y: as many labels.
+
+        Returns:
+            the share of texts whose label `predict` gives, from 0 to 1.
+
+        Raises:
+            InputError: as `predict`, or texts and labels differ in number, or there are none.
+            NotFittedError: as `predict`.
+        """
         labels, predicted = as_list(y, "labels"), self.predict(as_list(X, "texts"))
         if not labels or len(labels) != len(predicted):
             raise InputError(
@@ -44,11 +56,28 @@ class TextEstimator(ABC):
         return float(np.mean(predicted == np.asarray(labels)))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments."""
+        """Return the constructor's arguments.
+
+        Args:
+            deep: ignored; scikit-learn passes it.
+
+        Returns:
+            their values by name.
+        """
         return {name: getattr(self, name) for name in self._parameters()}
 
     def set_params(self, **params: Any) -> Self:
-        """Set constructor arguments; the model is opened anew when it is next needed."""
+        """Set constructor arguments; what was fitted is lost, and the model is opened anew when it is next needed.
+
+        Args:
+            **params: arguments of the constructor; their values are checked when the model is opened.
+
+        Returns:
+            this object.
+
+        Raises:
+            InputError: an argument that the constructor does not have.
+        """
         known = self._parameters()
         for name, value in params.items():
             if name not in known:

@@ -98,8 +98,12 @@ class PairScorer:
 
         Raises:
             ModelNotFoundError: no such model on this disk.
-            FolderError: the folder is incomplete or damaged, is no pair model, or its golden pairs come out
-                differently.
+            FolderError: the folder is incomplete or damaged, is no pair model, does not tell which output means
+                similar (or has none that is `similar_label`), or its golden pairs come out differently.
+            InputError: a precision, device, number of threads or `segment_ids` that does not exist or that this
+                machine or folder does not have; "int8" also for a folder without ranges (`jinyi quantize` measures
+                them) or with too great a measured loss.
+            MissingExtraError: device "cuda" without PyTorch.
         """
         return cls(
             Source.open(
@@ -175,6 +179,9 @@ class PairScorer:
 
         Raises:
             InputError: not a pair, a side missing or empty, a pair too long with truncate="error"; names the row.
+                Another value of `segment_ids` or `truncate`, or an option given under both its names.
+            TypeError: a keyword that this call does not have.
+            MissingExtraError: convert_to_tensor=True without PyTorch.
         """
         check_names(familiar, FamiliarPredict, "predict")
         show_progress = renamed(familiar, "show_progress_bar", "show_progress", show_progress, None)
@@ -234,6 +241,7 @@ class PairScorer:
         return_documents: bool = True,
         calibrated: bool = True,
         truncate: str = "warn",
+        show_progress: bool | None = None,
         **familiar: Unpack[FamiliarPredict],
     ) -> list[dict[str, Any]]:
         """Return documents by how similar they are to a query, best first.
@@ -245,6 +253,7 @@ class PairScorer:
             return_documents: False leaves "text" out of the results.
             calibrated: as in `predict`; the order is the same.
             truncate: as in `predict`.
+            show_progress: as in `predict`.
             **familiar: as in `predict`.
 
         Returns:
@@ -253,15 +262,17 @@ class PairScorer:
 
         Raises:
             InputError: as `predict`, or `top_k` is not a positive number.
+            TypeError: a keyword that this call does not have.
         """
         if top_k is not None:
             top_k = whole_number(top_k, "top_k", fix="Leave it out for all.")
         check_names(familiar, FamiliarPredict, "rank")
+        show_progress = renamed(familiar, "show_progress_bar", "show_progress", show_progress, None)
         options = PairOptions(True, self._segment_ids, truncate, most_rows(familiar))
         question = check_text(query, "query")
         texts = as_list(documents, "documents") if not isinstance(documents, str) else [documents]
         pairs = [(question, check_text(text, f"document {row}")) for row, text in enumerate(texts)]
-        logits, report = self._logits(pairs, options, familiar.get("show_progress_bar"))
+        logits, report = self._logits(pairs, options, show_progress)
         warn_cut(report, truncate, self.max_length, windows=False)
         scores = self.probabilities(logits, calibrated)
         order = np.argsort(-logits, kind="stable")[:top_k]
@@ -333,7 +344,15 @@ class PairScorer:
         return None if self._calibration is None else self._calibration.method
 
     def probabilities(self, logits: FloatArray, calibrated: bool = True) -> FloatArray:
-        """Return P(similar) of logits [n] as `predict(..., raw_scores=True)` gives them, float32 [n]."""
+        """Return P(similar) of the model's own logits.
+
+        Args:
+            logits: float32 [n], as `predict(..., raw_scores=True)` gives them.
+            calibrated: put them through the folder's calibration, if it has one; False gives their sigmoid.
+
+        Returns:
+            float32 [n] in [0, 1].
+        """
         if calibrated and self._calibration is not None:
             return sigmoid(self._calibration.apply(logits))
         return sigmoid(logits)

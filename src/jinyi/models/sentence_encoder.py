@@ -95,6 +95,10 @@ class SentenceEncoder:
             ModelNotFoundError: no such model on this disk.
             FolderError: the folder is incomplete or damaged, states no pooling, or its golden sentences come out
                 differently.
+            InputError: a precision, device, number of threads or pooling that does not exist or that this machine
+                does not have; "int8" also for a folder without ranges (`jinyi quantize` measures them) or with too
+                great a measured loss.
+            MissingExtraError: device "cuda" without PyTorch.
         """
         options = {"precision": precision, "threads": threads, "device": device, "opener": opener}
         return cls(Source.open(model, "embed", as_task="embed", pooling=pooling, **options))  # type: ignore[arg-type]
@@ -189,7 +193,10 @@ class SentenceEncoder:
             float32 [n, d]; [d] for one str. With `return_report` a tuple of it and the report.
 
         Raises:
-            InputError: not text, an empty text, a text too long with truncate="error"; names the row.
+            InputError: not text, an empty text, a text too long with truncate="error"; names the row. An option that
+                this model cannot take, or one given under both its names.
+            TypeError: a keyword that this call does not have.
+            MissingExtraError: convert_to_tensor=True without PyTorch.
         """
         check_names(familiar, FamiliarEncode, "encode")
         normalize = renamed(familiar, "normalize_embeddings", "normalize", normalize, True)
@@ -353,6 +360,9 @@ class SentenceEncoder:
         Args:
             a: texts, or vectors [n, d] from `encode`.
             b: texts, or vectors.
+
+        Raises:
+            InputError: neither texts nor vectors, or vectors of different length.
         """
         return cosine_matrix(a, b, self.encode)
 
@@ -364,7 +374,7 @@ class SentenceEncoder:
             b: as many texts or vectors.
 
         Raises:
-            InputError: a and b differ in length.
+            InputError: as `similarity`, or a and b differ in number.
         """
         return cosines_by_row(a, b, self.encode)
 

@@ -125,8 +125,13 @@ class TopicClassifier(TextEstimator):
 
         Raises:
             ModelNotFoundError: no such model on this disk.
-            FolderError: the folder is incomplete or damaged, or its golden sentences come out differently.
-            InputError: labels or prompt cannot be used.
+            FolderError: the folder is incomplete or damaged, is a pair model, or its golden sentences come out
+                differently.
+            InputError: labels, prompt or another option that cannot be used; a precision, device or number of threads
+                that does not exist or that this machine does not have; "int8" also for a folder without ranges
+                (`jinyi quantize` measures them) or with too great a measured loss.
+            MissingExtraError: device "cuda" without PyTorch.
+            TypeError: an option that the class does not have.
         """
         classifier = cls(model, **options)
         classifier._opener = opener
@@ -206,7 +211,18 @@ class TopicClassifier(TextEstimator):
         return replace(work, finish=lambda outputs: self._tempered(work.finish(outputs)))
 
     def decision_function(self, X: str | Iterable[str]) -> FloatArray:
-        """Return log-probabilities, float32 [n, classes]."""
+        """Return log-probabilities: the logarithm of `predict_proba`; long texts are cut, with one warning.
+
+        Args:
+            X: as in `predict`.
+
+        Returns:
+            float32 [n, classes], with one row for one str.
+
+        Raises:
+            InputError: as `predict`.
+            NotFittedError: as `predict`.
+        """
         proba, report, _ = self._proba(X, "warn", None)
         warn_cut(report, "warn", self._open().source.folder.max_length)
         result: FloatArray = np.log(np.maximum(self._tempered(proba), np.finfo(np.float32).tiny))
@@ -300,8 +316,8 @@ class TopicClassifier(TextEstimator):
 
         Args:
             path: folder to create, whole or not at all.
-            calibration: as `jinyi.evals.calibration` makes it for this classifier; None keeps the folder's where it
-                still applies.
+            calibration: the `record` that `jinyi.evals.topic_calibration.calibrate_topics` makes for this classifier;
+                None keeps the folder's where it still applies.
             overwrite: replace a model folder that is there.
 
         Returns:

@@ -40,9 +40,11 @@ def pipeline(task: str, model: str | os.PathLike[str] | None = None, **options: 
         an object to be called with one input, a list or an iterator of them.
 
     Raises:
-        InputError: no such task.
+        InputError: no such task; an option whose value cannot be used, or that this model or machine does not have:
+            precision ("int8" wants ranges in the folder), device, threads, pooling, segment_ids, labels, prompt.
         ModelNotFoundError: no such model on this disk.
         FolderError: the folder is incomplete or damaged, or cannot do this task.
+        MissingExtraError: device "cuda" or torch tensors without PyTorch.
         TypeError: an option that this pipeline does not have.
 
     Example:

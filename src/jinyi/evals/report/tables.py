@@ -75,7 +75,8 @@ def tables(evaluation: Evaluation) -> list[Table]:
         return [
             _one_per_row(title, [row for row in evaluation.rows if row.table == title]) for title in titles
         ]
-    return [_across(evaluation, metric) for metric in evaluation.across or _metrics(evaluation.rows)]
+    scored = _metrics(evaluation.rows)  # a cosine has no accuracy: no table of the majority class alone
+    return [_across(evaluation, metric) for metric in evaluation.across or scored if metric in scored]
 
 
 def data_table(evaluation: Evaluation) -> Table | None:
