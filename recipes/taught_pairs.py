@@ -59,7 +59,7 @@ class Teacher:
         log_odds: Floats = np.log(p / (1 - p))
         return log_odds, cosines
 
-    def calibrate(self, files: Sequence[Sequence[Record]]) -> Iterator[tuple[float, float, float]]:
+    def calibrate(self, files: Sequence[Sequence[Record]]) -> list[tuple[float, ...]]:
         """Fit scale and shift on labelled rows, every file alike; AUC of scorer, cosine and both for each file."""
         parts = [self.parts([texts for _, texts, _ in rows]) for rows in files]
         evidence = [log_odds + self.weight * cosines for log_odds, cosines in parts]
@@ -69,8 +69,10 @@ class Teacher:
             np.concatenate(evidence)[:, None], np.concatenate(labels), sample_weight=np.concatenate(weights)
         )
         self.scale, self.shift = float(found.coef_[0, 0]), float(found.intercept_[0])
-        for (log_odds, cosines), both, gold in zip(parts, evidence, labels, strict=True):
-            yield roc_auc_score(gold, log_odds), roc_auc_score(gold, cosines), roc_auc_score(gold, both)
+        return [
+            tuple(roc_auc_score(gold, scores) for scores in (log_odds, cosines, both))
+            for (log_odds, cosines), both, gold in zip(parts, evidence, labels, strict=True)
+        ]
 
     def predict(self, pairs: Sequence[Pair]) -> Floats:
         """P(similar), [n]."""
@@ -157,6 +159,8 @@ def main() -> None:
     if read:
         known = {frozenset(texts) for rows in dev for _, texts, _ in rows}
         texts = list(dict.fromkeys(text for row in read for text in row))
+        if len(texts) < 2:
+            sys.exit("one sentence alone in --texts and --triplets: no other is near it")
         drawn = neighbours(texts, encoders[0], options.rows, rng)
         write(teacher, [pair for pair in drawn if frozenset(pair) not in known])
 
