@@ -47,7 +47,7 @@ def train(
 ) -> None:
     """Train a model from a recipe: pretraining, sentence vectors, pairs, classes, topics, distillation.
 
-    jinyi train recipes/jinyi-tiny-pair-labelled.yaml --data corpora --set schedule.steps=100
+    jinyi train RECIPE.yaml --set start.model=jinyi-tiny-embed --set "data.train=[mine.tsv]" --set "data.dev=[dev.tsv]"
 
     Several processes, on one machine or many: torchrun --nproc-per-node 4 -m jinyi.cli train RECIPE.yaml
     """
