@@ -6,7 +6,8 @@
 # DATA holds the sets that the six recipes name, tnews/unlabeled.jsonl, and corpus/ with the raw text listed here.
 # Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, pairs labelled by models in
 # DATA/taught, rows for topics in DATA/pseudo and DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on
-# are the models. A stopped script goes on where it was when it is started again.
+# are the models. A stopped script goes on where it was when it is started again. The environment variable TAUGHT is the
+# number of pairs of questions that models label, 200,000 if it is not set; those of raw text follow it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1
@@ -65,15 +66,16 @@ taught() {
         --dev "$data"/{afqmc,atec,bq,lcqmc,oppo_xiaobu,covid_pairs}/dev.jsonl "${@:2}" > "$data/taught/$1.jsonl.part"
     mv "$data/taught/$1.jsonl.part" "$data/taught/$1.jsonl"
 }
+taught=${TAUGHT:-200000}
 questions=(
     "$data"/{afqmc,atec,atec_ccks,bq,covid_pairs}/train.jsonl.xz "$data"/{lcqmc,oppo_xiaobu,bustm}/train.jsonl
 )
 taught labelled --labelled "${questions[@]}"
 taught near --texts "${questions[@]}" "$data/qbqtc/train.jsonl.xz" --triplets "$data/triclue/train.jsonl.xz" \
-    --rows "${TAUGHT:-200000}" --seed 1
-taught lexical --pairs "$data/lexical/train.jsonl=50000" "$data/snli_zh/train.jsonl.xz" "$data/pawsx/train.jsonl"
-taught news --texts "$data/lexical/train.jsonl=50000" "$data/snli_zh/train.jsonl.xz" "$data/stsb/train.jsonl" \
-    "$data/pawsx/train.jsonl" --rows "$((${TAUGHT:-200000} / 5))" --seed 2
+    --rows "$taught" --seed 1
+taught lexical --pairs "$data/lexical/train.jsonl=$((taught / 4))" "$data/snli_zh/train.jsonl.xz" "$data/pawsx/train.jsonl"
+taught news --texts "$data/lexical/train.jsonl=$((taught / 4))" "$data/snli_zh/train.jsonl.xz" "$data/stsb/train.jsonl" \
+    "$data/pawsx/train.jsonl" --rows "$((taught / 5))" --seed 2
 train embed "$@"
 train pair "$@"
 # Titles that nobody has labelled, with the topics that n-grams and the encoder's vectors say. FewCLUE's are scored.

@@ -169,7 +169,7 @@ def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
         done = subprocess.run(
             ["bash", RECIPES / "jinyi-tiny.sh", data, *options],
             cwd=tmp_path,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": path, "TAUGHT": "200"},
             capture_output=True,
             text=True,
             check=False,
