@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jinyi.models import joint_head, ngrams
-from jinyi.models.heads import left_out_rows
+from jinyi.models.heads import left_out_rows, softmax
 from jinyi.models.joint_head import JointHead
 from jinyi.models.logistic import fit_logistic
 from jinyi.models.ngrams import NgramWeights, SparseRows, count_ngrams, stack
@@ -246,6 +246,21 @@ def test_logistic_regression_in_float32_reaches_the_optimum() -> None:
     ]
     assert abs(losses[0] - losses[1]) < 1e-4
     assert np.mean(quick_scores.argmax(1) == exact_scores.argmax(1)) > 0.99
+
+
+def test_probabilities_of_many_classes_are_those_of_the_optimum() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(2000, 312)) * np.linspace(0.2, 1, 312)
+    targets = (vectors @ rng.normal(size=(312, 67)) * 0.3 + rng.gumbel(size=(2000, 67))).argmax(1)
+    vectors = (vectors - vectors.mean(0)) / vectors.std(0)
+    quick, exact = (
+        vectors @ weight.T + bias
+        for weight, bias in (
+            fit_logistic(vectors, targets, 67),
+            fit_logistic(vectors, targets, 67, tolerance=1e-8, rounds=1000),
+        )
+    )
+    assert np.abs(softmax(quick) - softmax(exact)).max() < 0.01
 
 
 def test_heads_of_before_the_weights_knew_classes_are_read() -> None:
