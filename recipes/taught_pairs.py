@@ -52,10 +52,8 @@ class Teacher:
     def parts(self, pairs: Sequence[Pair]) -> tuple[Floats, Floats]:
         """Log-odds of the scorer and the mean cosine, [n] each."""
         p = np.clip(self.scorer.predict([(a, b) for a, b in pairs]).astype(np.float64), 1e-6, 1 - 1e-6)
-        cosines = np.zeros(len(pairs))
-        for encoder in self.encoders:
-            a, b = (encoder.encode([pair[side] for pair in pairs], normalize=True) for side in (0, 1))
-            cosines += np.einsum("nd,nd->n", a, b) / len(self.encoders)
+        a, b = ([pair[side] for pair in pairs] for side in (0, 1))
+        cosines: Floats = np.mean([encoder.similarity_pairwise(a, b) for encoder in self.encoders], axis=0)
         log_odds: Floats = np.log(p / (1 - p))
         return log_odds, cosines
 
@@ -154,8 +152,8 @@ def main() -> None:
         print(file, "AUC: scorer {:.3f}, cosine {:.3f}, both {:.3f}".format(*scores), file=sys.stderr)
     write(teacher, [texts for _, texts, _ in labelled], gold)
     write(teacher, [texts for file in options.pairs for _, texts, _ in rows_of(file, "pairs", rng)])
-    sources = [(file, kind) for kind in ("texts", "triplets") for file in getattr(options, kind)]
-    read = [texts for file, kind in sources for _, texts, _ in rows_of(file, _KINDS[kind], rng)]
+    sources = [(file, "pairs") for file in options.texts] + [(file, "triplets") for file in options.triplets]
+    read = [texts for file, kind in sources for _, texts, _ in rows_of(file, kind, rng)]
     if read:
         known = {frozenset(texts) for rows in dev for _, texts, _ in rows}
         texts = list(dict.fromkeys(text for row in read for text in row))
@@ -163,9 +161,6 @@ def main() -> None:
             sys.exit("one sentence alone in --texts and --triplets: no other is near it")
         drawn = neighbours(texts, encoders[0], options.rows, rng)
         write(teacher, [pair for pair in drawn if frozenset(pair) not in known])
-
-
-_KINDS = {"texts": "pairs", "triplets": "triplets"}
 
 
 def _gold(label: object) -> int:
