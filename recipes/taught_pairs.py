@@ -1,4 +1,4 @@
-"""Pairs labelled by models: P(similar) as a scorer and vectors together say it, to teach one model what both know.
+"""Pairs labelled by models: P(similar) as scorers and vectors together say it, to teach one model what both know.
 
     dev=(--dev DATA/{afqmc,atec,bq,lcqmc,oppo_xiaobu,covid_pairs}/dev.jsonl)
     python recipes/taught_pairs.py "${dev[@]}" --labelled DATA/afqmc/train.jsonl.xz ... > DATA/taught/labelled.jsonl
@@ -7,9 +7,9 @@
         --triplets DATA/triclue/train.jsonl.xz --rows 200000 > DATA/taught/near.jsonl
 
 A cross-encoder reads both sentences but learns from labelled pairs alone; vectors have learnt from inference, triplets
-and shared characters too. Their evidence adds up: log-odds of the scorer plus WEIGHT times the mean cosine, scaled and
-shifted so that the P of the dev pairs fit (Platt). What each is worth there goes to stderr. A student of those P
-(Hinton et al. 2015, arXiv 1503.02531) is as fast as the scorer alone.
+and shared characters too. Their evidence adds up: mean log-odds of the scorers plus WEIGHT times the mean cosine, scaled
+and shifted so that the P of the dev pairs fit (Platt). What each is worth there goes to stderr. A student of those P
+(Hinton et al. 2015, arXiv 1503.02531) is as fast as one scorer.
 
 --labelled: the labels, 0 and 1, count for half. --pairs: without labels. --texts and --triplets: each sentence is
 paired with one near it among 20,000 drawn by chance, in part with any of them; dev pairs stay out. FILE is anything
@@ -43,22 +43,25 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 class Teacher:
-    """P(similar) of pairs by a scorer and vectors together."""
+    """P(similar) of pairs by scorers and vectors together."""
 
-    def __init__(self, scorer: PairScorer, encoders: Sequence[SentenceEncoder], weight: float) -> None:
-        self.scorer, self.encoders, self.weight = scorer, encoders, weight
+    def __init__(
+        self, scorers: Sequence[PairScorer], encoders: Sequence[SentenceEncoder], weight: float
+    ) -> None:
+        self.scorers, self.encoders, self.weight = scorers, encoders, weight
         self.scale, self.shift = 1.0, 0.0
 
     def parts(self, pairs: Sequence[Pair]) -> tuple[Floats, Floats]:
-        """Log-odds of the scorer and the mean cosine, [n] each."""
-        p = np.clip(self.scorer.predict([(a, b) for a, b in pairs]).astype(np.float64), 1e-6, 1 - 1e-6)
+        """Mean log-odds of the scorers and the mean cosine, [n] each."""
+        asked = [(a, b) for a, b in pairs]
+        p = np.array([scorer.predict(asked) for scorer in self.scorers], np.float64).clip(1e-6, 1 - 1e-6)
         a, b = ([pair[side] for pair in pairs] for side in (0, 1))
         cosines: Floats = np.mean([encoder.similarity_pairwise(a, b) for encoder in self.encoders], axis=0)
-        log_odds: Floats = np.log(p / (1 - p))
+        log_odds: Floats = np.log(p / (1 - p)).mean(axis=0)
         return log_odds, cosines
 
     def calibrate(self, files: Sequence[Sequence[Record]]) -> list[tuple[float, ...]]:
-        """Fit scale and shift on labelled rows, every file alike; AUC of scorer, cosine and both for each file."""
+        """Fit scale and shift on labelled rows, every file alike; AUC of scorers, cosine and both for each file."""
         parts = [self.parts([texts for _, texts, _ in rows]) for rows in files]
         evidence = [log_odds + self.weight * cosines for log_odds, cosines in parts]
         labels = [[_gold(label) for _, _, label in rows] for rows in files]
@@ -124,7 +127,7 @@ def rows_of(source: str, kind: str, rng: random.Random) -> list[Record]:
 def main() -> None:
     """Write the rows as JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--scorer", default="jinyi-tiny-pair", help="a pair model")
+    parser.add_argument("--scorer", nargs="+", default=["jinyi-tiny-pair"], help="pair models")
     parser.add_argument("--vectors", nargs="+", default=["jinyi-tiny-embed"], help="embedding models")
     parser.add_argument(
         "--precision", default="auto", help="of all models: int8 is about twice as fast as float32"
@@ -145,11 +148,11 @@ def main() -> None:
     labelled = [row for file in options.labelled for row in rows_of(file, "pairs", rng)]
     gold = [_gold(label) for _, _, label in labelled]
 
-    scorer = PairScorer.load(options.scorer, precision=options.precision)
+    scorers = [PairScorer.load(name, precision=options.precision) for name in options.scorer]
     encoders = [SentenceEncoder.load(name, precision=options.precision) for name in options.vectors]
-    teacher = Teacher(scorer, encoders, options.weight)
+    teacher = Teacher(scorers, encoders, options.weight)
     for file, scores in zip(options.dev, teacher.calibrate(dev), strict=True):
-        print(file, "AUC: scorer {:.3f}, cosine {:.3f}, both {:.3f}".format(*scores), file=sys.stderr)
+        print(file, "AUC: scorers {:.3f}, cosine {:.3f}, both {:.3f}".format(*scores), file=sys.stderr)
     write(teacher, [texts for _, texts, _ in labelled], gold)
     write(teacher, [texts for file in options.pairs for _, texts, _ in rows_of(file, "pairs", rng)])
     sources = [(file, "pairs") for file in options.texts] + [(file, "triplets") for file in options.triplets]

@@ -89,6 +89,8 @@ def test_bad_pairs(pair: PairScorer, bad, part: str) -> None:
 def test_options_of_pairs(pair: PairScorer) -> None:
     with pytest.raises(InputError, match="segment_ids"):
         pair.predict(PAIRS, segment_ids="ones")
+    with pytest.raises(InputError, match="segment_ids"):
+        pair.predict([], segment_ids="ones")
     with pytest.raises(InputError, match="truncate"):
         pair.predict(PAIRS, truncate="window")
     long = [("今天", "好"), ("今天" * 40, "天气")]

@@ -269,6 +269,8 @@ def test_weights_with_one_segment(tmp_path: Path) -> None:
     assert np.isfinite(scorer.predict(PAIRS)).all()
     with pytest.raises(InputError, match="one segment alone"):
         PairScorer.load(path, segment_ids="pair")
+    with pytest.raises(InputError, match="one segment alone"):
+        scorer.predict(PAIRS, segment_ids="pair")
 
 
 @pytest.mark.parametrize("value", ["both", 1, ""])

@@ -25,7 +25,7 @@ class PairOptions:
 
     Args:
         symmetric: both orders are read and their logits averaged.
-        segments: "pair" or "zeros"; the tokenizer checks it.
+        segments: "pair" or "zeros".
         truncate: "warn" or "error".
         most_rows: most rows in a batch; None leaves it to the tokens.
 

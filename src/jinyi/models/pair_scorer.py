@@ -56,7 +56,8 @@ class PairScorer:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._similar = source.folder.similar
-        self._segment_ids = _segment_habit(source)
+        _check_segments(source.segment_ids, source)
+        self._segment_ids = source.segment_ids or source.folder.segment_ids
         self._calibration, self._points = _calibration(source, self._similar)
         self._engine = source.engine(Head("classes"))
         check_golden(source, self._engine, self._golden_scores, "scores")
@@ -185,6 +186,7 @@ class PairScorer:
         """
         check_names(familiar, FamiliarPredict, "predict")
         show_progress = renamed(familiar, "show_progress_bar", "show_progress", show_progress, None)
+        _check_segments(segment_ids, self._source)
         checked, single = as_pairs(pairs)
         options = PairOptions(symmetric, segment_ids or self._segment_ids, truncate, most_rows(familiar))
         logits, report = self._logits(checked, options, show_progress)
@@ -219,6 +221,7 @@ class PairScorer:
         Raises:
             InputError: as `predict`.
         """
+        _check_segments(segment_ids, self._source)
         options = PairOptions(symmetric, segment_ids or self._segment_ids, truncate)
         checked, _ = as_pairs(pairs)
         refuse_none(checked, "pairs")
@@ -254,7 +257,7 @@ class PairScorer:
             calibrated: as in `predict`; the order is the same.
             truncate: as in `predict`.
             show_progress: as in `predict`.
-            **familiar: as in `predict`.
+            **familiar: as in `predict`; scores are Python floats, also with convert_to_tensor.
 
         Returns:
             list of {"corpus_id": place in `documents`, "score": P(similar), "text": the document}; equal scores
@@ -393,9 +396,9 @@ def _calibration(source: Source, similar: int) -> tuple[PairCalibration | None, 
     return PairCalibration.from_dict(saved, where), OperatingPoints.from_dict(saved.get("thresholds"), where)
 
 
-def _segment_habit(source: Source) -> str:
-    """Return how pairs are marked: as asked for, else as the folder says."""
-    asked, segments = source.segment_ids, source.folder.config.type_vocab_size
+def _check_segments(asked: str | None, source: Source) -> None:
+    """Refuse other marks of pairs than those the weights know; None is what the model was loaded with."""
+    segments = source.folder.config.type_vocab_size
     known = SEGMENT_IDS if segments > 1 else ("zeros",)
     if asked is not None and asked not in known:
         raise InputError(
@@ -405,7 +408,6 @@ def _segment_habit(source: Source) -> str:
             fix="Choose one, or leave it out.",
             where="segment_ids",
         )
-    return asked or source.folder.segment_ids
 
 
 def sigmoid(logits: npt.NDArray[Any]) -> FloatArray:
