@@ -4,10 +4,11 @@
 #   bash recipes/jinyi-tiny.sh DATA [OPTIONS of every `jinyi train`]
 #
 # DATA holds the sets that the six recipes name, tnews/unlabeled.jsonl, and corpus/ with the raw text listed here.
-# Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, pairs labelled by models in
-# DATA/taught, rows for topics in DATA/pseudo and DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on
-# are the models. A stopped script goes on where it was when it is started again. The environment variable TAUGHT is the
-# number of pairs of questions that models label, 200,000 if it is not set; those of raw text follow it.
+# Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, everyday ones in DATA/everyday, pairs
+# labelled by models in DATA/taught, rows for topics in DATA/pseudo and DATA/shortened, runs in ./runs:
+# runs/jinyi-tiny-embed/last and so on are the models. A stopped script goes on where it was when it is started again. The
+# environment variable TAUGHT is the number of pairs of questions that models label, 200,000 if it is not set; those of
+# raw text follow it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1
@@ -48,6 +49,12 @@ if [ ! -e "$data/lexical/train.jsonl" ]; then
     done
     python "$here/lexical_pairs.py" --rows 120000 --seed 1 "${takes[@]}" > "$data/lexical/train.jsonl.part"
     mv "$data/lexical/train.jsonl.part" "$data/lexical/train.jsonl"
+fi
+# Everyday sentences from patterns of our own.
+if [ ! -e "$data/everyday/train.jsonl" ]; then
+    mkdir -p "$data/everyday"
+    python "$here/everyday_pairs.py" "$here"/everyday/*.txt --each 40 > "$data/everyday/train.jsonl.part"
+    mv "$data/everyday/train.jsonl.part" "$data/everyday/train.jsonl"
 fi
 # Data with its stated terms and limits, for the model cards.
 card=$(python -c 'import json, pathlib, sys; print(json.dumps(pathlib.Path(sys.argv[1]).read_text("utf-8")))' \

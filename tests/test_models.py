@@ -469,6 +469,9 @@ def test_similarity_of_arrays_of_text_and_of_unfit_vectors(encoder: SentenceEnco
                 call(bad, texts)
     with pytest.raises(InputError, match="prompt"):
         encoder.encode(texts, prompt=5)
+    for call in (encoder.similarity, encoder.similarity_pairwise):
+        with pytest.raises(InputError, match="row 0: found None"):
+            call([None], ["今天"])
 
 
 @pytest.mark.parametrize(("dtype", "stored"), [("float16", "F16"), ("bfloat16", "BF16"), ("float32", "F32")])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jinyi import TopicClassifier
-from jinyi.errors import InputError
+from jinyi.errors import FolderError, InputError
 from jinyi.folder import read_folder
 from jinyi.models.golden import make_golden
+from jinyi.models.source import Source
+from jinyi.models.zero_shot import ZeroShot
 from small_models import CONFIG, random_weights, write_small
 
 
@@ -32,3 +35,29 @@ def test_a_prompt_of_the_folder_has_to_fit(tmp_path: Path) -> None:
     own = {"prompts": {"a": "下面是一则关于{}的新闻："}, "default_prompt_name": "a", "max_length": 14}
     with pytest.raises(InputError, match="14, of which"):
         write_small(tmp_path / "m", "topic", labels=["体育", "财经"], golden=make_golden, **own)
+
+
+def test_words_of_one_length_are_checked_without_the_whole_vocabulary(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "m", "mlm", golden=make_golden)
+    source = Source.open(path, "topic")
+    alike = ZeroShot(source, ["体育", "财经"], "关于{}：", calibrate=False)
+    mixed = ZeroShot(source, ["体育", "财", "经"], "关于{}：", calibrate=False)
+    assert not alike.engine.head.log_normalizer and mixed.engine.head.log_normalizer
+
+    record = json.loads((path / "jinyi.json").read_text(encoding="utf-8"))
+    record["golden"]["values"][1][0] += 0.01
+    (path / "jinyi.json").write_text(json.dumps(record), encoding="utf-8")
+    for labels in (["体育", "财经"], ["体育", "财"]):
+        with pytest.raises(FolderError, match="golden sentences"):
+            TopicClassifier.load(path, labels=labels)
+
+
+def test_one_golden_word_of_its_length_needs_the_normaliser(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "m", "mlm", golden=make_golden)
+    record = json.loads((path / "jinyi.json").read_text(encoding="utf-8"))
+    golden = record["golden"]
+    golden["labels"] = golden["labels"][:1]
+    golden["values"] = [[row[0] + 0.01] for row in golden["values"]]
+    (path / "jinyi.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(FolderError, match="golden sentences"):
+        TopicClassifier.load(path, labels=["体育", "财经"])

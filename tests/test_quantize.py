@@ -114,3 +114,16 @@ def test_ranges_that_do_not_fit_are_told_from_damage(tmp_path: Path) -> None:
     jinyi.SentenceEncoder.load(folder)
     with pytest.raises(FolderError, match="give `jinyi quantize` more"):
         jinyi.SentenceEncoder.load(folder, precision="int8")
+
+
+def test_int8_is_of_the_pooling_it_was_measured_with(tmp_path: Path) -> None:
+    folder = write_small(tmp_path / "model")
+    update_record(
+        folder, ranges=measure(folder, ["今天天气好"]), int8={"loss": 0.0, "metric": "spearman", "data": {}}
+    )
+    pooling = read_folder(folder).pooling
+    other = "max" if pooling != "max" else "cls"
+    jinyi.SentenceEncoder.load(folder, precision="int8", pooling=pooling)
+    jinyi.SentenceEncoder.load(folder, pooling=other)
+    with pytest.raises(InputError, match=f"found pooling '{other}'.*measured"):
+        jinyi.SentenceEncoder.load(folder, precision="int8", pooling=other)

@@ -60,7 +60,9 @@ def as_list(inputs: object, what: str) -> list[Any]:
         raise InputError(
             found=f"{shorten(inputs)} of type {type(inputs).__name__}",
             expected=f"{what} in a list",
-            fix="Pass str, or a list of str.",
+            fix="Pass two texts (a, b), or a list of pairs."
+            if what == "pairs"
+            else "Pass str, or a list of str.",
         )
     return list(inputs)
 

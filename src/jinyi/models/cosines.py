@@ -65,7 +65,7 @@ def _unit_vectors(values: Any, name: str, encode: Encode) -> FloatArray:
         return encode([values])
     if not isinstance(values, np.ndarray) or values.dtype.kind in "UO":
         values = as_list(values, "texts or vectors")
-        if not values or any(isinstance(value, str) for value in values):
+        if not values or any(value is None or isinstance(value, str) for value in values):
             return encode(values)
     try:
         vectors: npt.NDArray[np.float32] = np.array(values, np.float32, ndmin=2)

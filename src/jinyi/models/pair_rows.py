@@ -55,10 +55,15 @@ def as_pairs(pairs: Any) -> tuple[Pairs, bool]:
     if isinstance(pairs, str):
         return [_as_pair(pairs, "pair")], True
     rows = as_list(pairs, "pairs")
-    if len(rows) == 2 and all(isinstance(side, str) for side in rows):
-        strings = isinstance(pairs, tuple) or not any(SEPARATOR in side for side in rows)
-        if strings:
-            return [_as_pair(tuple(rows), "pair")], True
+    texts = [side for side in rows if isinstance(side, str)]
+    # ("a", None) is a pair too, one without its second side.
+    alone = texts and not any(isinstance(side, (tuple, list, np.ndarray)) for side in rows)
+    if (
+        len(rows) == 2
+        and alone
+        and (isinstance(pairs, tuple) or not any(SEPARATOR in side for side in texts))
+    ):
+        return [_as_pair(tuple(rows), "pair")], True
     return [_as_pair(pair, f"row {row}") for row, pair in enumerate(rows)], False
 
 

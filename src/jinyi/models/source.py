@@ -91,10 +91,18 @@ class Source:
         """Return the ranges of activations that the precision needs; None but for "int8".
 
         Raises:
-            InputError: there are none, or the measured loss is too great.
+            InputError: there are none, they are of another pooling, or the measured loss is too great.
         """
         if self.precision != "int8":
             return None
+        pooling = self.folder.record.get("pooling")
+        if self.pooling not in (None, pooling):
+            raise InputError(
+                found=f"pooling {self.pooling!r}",
+                expected=f"{pooling!r}, with which the ranges of activations and the loss were measured",
+                fix='Leave pooling out, or use precision="auto".',
+                where=f'precision="int8" for {self.folder.path.name}',
+            )
         measured: Mapping[str, Any] = self.folder.record.get("int8") or {}
         loss = measured.get("loss")
         if isinstance(loss, (int, float)) and loss > INT8_LOSS:

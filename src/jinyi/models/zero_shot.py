@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -42,10 +43,11 @@ class ZeroShot:
         ids = {word: word_ids(source, word) for word in [*words, *checked]}
         known = np.unique(np.concatenate([np.asarray(value, np.int64) for value in ids.values()]))
         columns = {word: np.searchsorted(known, value) for word, value in ids.items()}
-        # Words of one length share the normaliser at every mask, which then cancels between labels.
-        lengths = {len(value) for value in ids.values()}
-        head = Head("mlm", label_ids=known, log_normalizer=len(lengths) > 1 or bool(checked))
-        self.engine = source.engine(head)
+        # Words of one length share the normaliser at every mask, which then cancels between labels: the vocabulary
+        # need not be multiplied whole. So it does between golden words, if no length has one word alone.
+        sizes = Counter(len(ids[word]) for word in checked)
+        needed = len({len(ids[word]) for word in words}) > 1 or 1 in sizes.values()
+        self.engine = source.engine(Head("mlm", label_ids=known, log_normalizer=needed))
         self._source = source
         self._prompt = prompt
         self._columns = [columns[word] for word in words]
@@ -53,7 +55,11 @@ class ZeroShot:
         def log_probs(golden: Golden) -> FloatArray:
             texts = [str(text) for text in golden.inputs]
             chosen = [columns[word] for word in golden.labels]
-            return label_log_probs(source, self.engine, texts, chosen, golden.prompt or prompt, "report")[0]
+            found = label_log_probs(source, self.engine, texts, chosen, golden.prompt or prompt, "report")[0]
+            for size in () if needed else sizes:
+                alike = [place for place, column in enumerate(chosen) if len(column) == size]
+                found[:, alike] += (golden.values - found)[:, alike].mean(axis=1, keepdims=True)
+            return found
 
         check_golden(source, self.engine, log_probs, "log_probs")
         self._baseline = run(self._scores([NO_CONTENT], "report")) if calibrate else np.float32(0.0)
