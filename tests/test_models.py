@@ -18,6 +18,7 @@ from jinyi.batches import CHUNK
 from jinyi.errors import FolderError, InputError, ModelNotFoundError, TruncationWarning
 from jinyi.models.golden import make_golden
 from jinyi.models.whitening import Whitening
+from jinyi.models.work import run
 from small_models import CONFIG, random_texts, whitening, write_small
 
 TEXTS = ["怎么改密码", "如何修改登录密码？", "今天天气很好", "心情不好", "abc 123", "😀🎉", "a\x00b"]
@@ -157,6 +158,21 @@ def test_windows_are_averaged_by_length(encoder: SentenceEncoder) -> None:
     weights = np.array([len(row) for row in encoded.ids])
     mean = (vectors * weights[:, None]).sum(0) / weights.sum()
     assert np.allclose(encoder.encode(text, truncate="window"), mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_every_window_has_the_prompt(encoder: SentenceEncoder) -> None:
+    tokenizer, prompt = encoder._source.tokenizer, "关于："
+    text = "今天天气好" * 30
+    rows = tokenizer.encode_ids(tokenizer.read([text]), max_length=48, truncate="window", prefix=prompt)
+    ahead = [tokenizer.cls_id, *tokenizer.ids_of_word(prompt)]
+    assert len(rows.ids) > 2 and all(list(row[: len(ahead)]) == ahead for row in rows.ids)
+    parts = [encoder.prepare([row], normalize=False) for row in rows.ids]
+    parts = [run(part)[0] for part in parts]
+    mean = np.average(parts, axis=0, weights=[len(row) for row in rows.ids])
+    found = encoder.encode(text, truncate="window", prompt=prompt)
+    assert np.allclose(found, mean / np.linalg.norm(mean), atol=1e-5)
+    short = encoder.encode("天气", truncate="window", prompt=prompt)
+    assert np.allclose(short, encoder.encode("天气", prompt=prompt), atol=1e-6)
 
 
 def test_a_megabyte_of_one_character(encoder: SentenceEncoder, pair: PairScorer) -> None:

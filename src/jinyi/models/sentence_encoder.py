@@ -178,8 +178,8 @@ class SentenceEncoder:
             texts: one str, or a list (array, series, iterator) of str.
             normalize: divide each vector by its Euclidean length, so that a dot product is a cosine.
             truncate: what happens to texts longer than `max_length`: "warn" cuts them and gives one
-                TruncationWarning with the count, "error" refuses them, "window" reads them in overlapping windows
-                and averages the windows' vectors weighted by their tokens.
+                TruncationWarning with the count, "error" refuses them, "window" reads them in overlapping windows,
+                each behind the prompt, and averages the windows' vectors weighted by their tokens.
             prompt: text put before every text. The folder's default prompt applies if neither is given.
             prompt_name: name of a prompt of the folder.
             max_length: tokens read of a text, [CLS] and [SEP] included; up to the model's own limit.

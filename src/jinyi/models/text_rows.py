@@ -110,13 +110,16 @@ def texts_or_ids(inputs: Any) -> Inputs:
 
 
 def encoded(source: Source, texts: Inputs, options: VectorOptions) -> Encoded:
-    """Return the ids of texts behind the prompt, cut or in windows."""
+    """Return the ids of texts behind the prompt, cut or in windows that all have the prompt."""
     mode: TruncateMode = "window" if options.truncate == "window" else "report"
     tokenizer, limit, prefix = source.tokenizer, options.max_length, options.prefix
     if texts and not isinstance(texts[0], str):
         return tokenizer.encode_ids(texts, max_length=limit, truncate=mode, prefix=prefix)
-    given = [f"{prefix}{text}" for text in texts] if prefix else cast("list[str]", texts)
-    return tokenizer.encode(given, max_length=limit, truncate=mode)
+    words = cast("list[str]", texts)
+    if prefix and mode == "window":
+        return tokenizer.encode_ids(tokenizer.read(words), max_length=limit, truncate=mode, prefix=prefix)
+    # Read as one text, as sentence-transformers does: a word may go across where the prompt ends.
+    return tokenizer.encode([f"{prefix}{text}" for text in words], max_length=limit, truncate=mode)
 
 
 def vector_work(source: Source, engine: Engine, texts: Inputs, options: VectorOptions) -> Work:

@@ -245,15 +245,15 @@ class Tokenizer:
             rows: ids of this tokenizer, one row for each text.
             max_length: as in `encode`.
             truncate: as in `encode`.
-            prefix: text put before each row.
+            prefix: text put before each row, and with "window" before each of its windows.
 
         Raises:
             InputError: as in `encode`; a row has no token but [CLS] and [SEP], or an id is not in the vocabulary.
         """
-        ahead = self.ids_of_word(prefix) if prefix else []
-        tokens = [[*ahead, *self._bare(row, place)] for place, row in enumerate(as_list(rows, "rows of ids"))]
-        limit = self._limit(max_length, 2)
-        return frame_texts(tokens, [self.cls_id], [self.sep_id], limit=limit, truncate=truncate)
+        ahead = [self.cls_id, *(self.ids_of_word(prefix) if prefix else [])]
+        tokens = [self._bare(row, place) for place, row in enumerate(as_list(rows, "rows of ids"))]
+        limit = self._limit(max_length, len(ahead) + 1)
+        return frame_texts(tokens, ahead, [self.sep_id], limit=limit, truncate=truncate)
 
     def _bare(self, row: Any, place: int) -> Ids:
         """Return a row of ids, checked, without its own [CLS] and [SEP]."""
