@@ -127,7 +127,7 @@ def test_long_texts_are_counted(run, small_folders: Path, tmp_path: Path) -> Non
     code, out, err = run(
         "embed", "-i", path, "-o", tmp_path / "w.npy", "-m", small_folders / "embed", "--truncate", "error"
     )
-    assert code == 2 and f"{path}:2" in err and "122 tokens" in err
+    assert code == 2 and f"{path}:2" in err and "122 tokens" in err and "--truncate warn" in err
     assert not list(tmp_path.glob("w.npy*"))
 
 
@@ -145,6 +145,10 @@ BAD = [
     (["score", "-i", "{pairs}", "-o", "{dir}/no/o.jsonl"], "folder"),
     (["score", "-i", "{gbk}"], "{gbk}:2"),
     (["score", "-i", "{pairs}", "--encoding", "klingon"], "klingon"),
+    (["score", "-i", "{dir}/{long}"], "name too long"),
+    (["score", "-i", "{pairs}", "-o", "{dir}/{long}"], "name too long"),
+    (["score", "-i", "-"], "standard input"),
+    (["score", "今天", "明天", "--threads", "99999999999999999999"], "1024"),
     (["score", "今天", "明天", "--truncate", "window"], "truncate"),
     (["score", "今天", "明天", "--precision", "float64"], "precision"),
     (["score", "今天", "明天", "-m", "no-such-model"], "no-such-model"),
@@ -173,6 +177,7 @@ def test_bad_use(
     (tmp_path / "blank.txt").write_text("今天\n \n明天\n", encoding="utf-8")
     places = {"pairs": pairs_file, "texts": texts_file, "dir": tmp_path, "gbk": tmp_path / "gbk.tsv"}
     places["blank"] = tmp_path / "blank.txt"
+    places["long"] = Path("n" * 300 + ".jsonl")
 
     def fill(value: str) -> str:
         for name, path in places.items():
@@ -195,7 +200,13 @@ def test_bad_use(
 def test_wrong_options(run) -> None:
     for arguments in (["score", "--nonsense"], ["nonsense"], ["classify", "今天", "--top", "0"]):
         code, out, err = run(*arguments)
-        assert code == 2 and "Traceback" not in err
+        assert code == 2 and "Traceback" not in err and "Usage" in err
+    told = {"--nonsense": "No such option", "--top=0": "--top", "--threads=x": "--threads"}
+    for option, part in told.items():
+        code, out, err = run("classify", "今天", option, "--json")
+        (error,) = json.loads(err).values()
+        assert code == 2 and part in error["found"] and set(error) == {"where", "found", "expected", "fix"}
+        assert "classify --help" in error["fix"]
 
 
 def test_a_defect_is_code_1(run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,45 @@ def test_without_header(tmp_path: Path) -> None:
     fault(lambda: read_texts(path), "p.tsv:1", "columns 1, 2, 3", "--column")
 
 
+@pytest.mark.parametrize(
+    ("name", "body", "part"),
+    [
+        ("p.tsv", "id\tq1\tq2\tlab\n1\t今天\t天气\t1\n", "'q1', 'q2'"),
+        ("p.tsv", "q1\tq2\n今天\t天气\n", "'q1', 'q2'"),
+        ("p.csv", "foo,bar\n1,2\n", "'foo', 'bar'"),
+        ("p.csv", ",q1,q2\n0,今天,天气\n", "'q1', 'q2'"),  # as pandas writes its index
+        ("p.tsv", "问句甲\t问句乙\t标签\n今天\t天气\t1\n", "'标签'"),
+        ("p.tsv", "7\t今天\t天气\n", "'7', '今天'"),  # an id or a label is no first text
+        ("p.tsv", "今天\t天气\t好\t1\n", "'今天', '天气', '好', '1'"),
+        ("p.txt", "7\t今天\t天气\t1\n", "4 texts"),
+    ],
+)
+def test_tables_whose_columns_cannot_be_told(tmp_path: Path, name: str, body: str, part: str) -> None:
+    fault(lambda: read_pairs(put(tmp_path / name, body)), f"{name}:1", part)
+
+
+def test_a_header_of_unknown_names_is_no_text(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", "msg\n今天\n")
+    fault(lambda: read_texts(path), "t.csv:1", "'msg'", "--column")
+    fault(lambda: read_texts(path, column="body"), "'msg'", "body")
+    assert texts_of(path, column="msg") == ["今天"]
+    assert texts_of(path, column="1") == ["msg", "今天"], "named by its place: there is no header"
+    fault(lambda: read_texts(put(tmp_path / "c.csv", "消息\n今天\n"), column="text"), "which hold '消息'")
+
+
+@pytest.mark.parametrize(
+    "body", ["OK\t好\n今天\t天气\n", "hello\thi\nbye\tsee you\n", "今天\t天气\n110\t报警\n"]
+)
+def test_pairs_that_look_like_no_header(tmp_path: Path, body: str) -> None:
+    path = put(tmp_path / "p.tsv", body)
+    assert pairs_of(path) == [tuple(line.split("\t")) for line in body.splitlines()]
+
+
+def test_the_label_is_the_third_of_three(tmp_path: Path) -> None:
+    path = put(tmp_path / "p.tsv", "1\t今天\t好\t天气\n")
+    assert [(row.a, row.label) for row in read_pairs(path, columns=("2", "4"))] == [("今天", None)]
+
+
 def test_txt(tmp_path: Path) -> None:
     path = put(tmp_path / "t.txt", '\ufeff今天\u2028好\r\n"引号\n最后\x85一行\n\n \n')
     assert texts_of(path) == ["今天\u2028好", '"引号', "最后\x85一行"]
@@ -198,6 +238,20 @@ def test_csv_cells_over_several_lines(tmp_path: Path) -> None:
     assert rows == [(2, "一\n二"), (4, "三")]
 
 
+@pytest.mark.parametrize(("name", "body"), [("t.txt", "今天\r天气\r"), ("t.tsv", "text\tlabel\r今天\t1\r")])
+def test_lines_that_end_with_a_carriage_return_alone(tmp_path: Path, name: str, body: str) -> None:
+    fault(lambda: read_texts(put(tmp_path / name, body)), f"{name}:1", "carriage return")
+    assert texts_of(put(tmp_path / "q.csv", 'text\n"今\r天"\n')) == ["今\r天"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f.txt")
+    reader = f"from jinyi.files import read_texts; next(read_texts({str(tmp_path / 'f.txt')!r}))"
+    done = subprocess.run([sys.executable, "-c", reader], capture_output=True, text=True, timeout=60)
+    assert "pipe or device" in done.stderr
+
+
 def test_encodings(tmp_path: Path) -> None:
     path = put(tmp_path / "t.txt", "今天\n".encode() + "天气很好，出去走走\n".encode("gb18030"))
     fault(lambda: read_texts(path), "t.txt:2", "not utf-8", "gb18030")
@@ -205,6 +259,9 @@ def test_encodings(tmp_path: Path) -> None:
     assert texts_of(path, encoding="gb18030") == ["今天"]
     fault(lambda: read_texts(path, encoding="klingon"), "klingon")
     fault(lambda: read_texts(put(tmp_path / "u.txt", "今天".encode("utf-16"))), "u.txt:1", "UTF-16")
+    for name, known in (("utf-16-le", "UTF-16LE"), ("utf-16-be", "UTF-16BE")):
+        wide = put(tmp_path / "w.txt", "今天\n天气\n".encode(name))
+        fault(partial(read_texts, wide), "w.txt:1", "zero bytes", f"iconv -f {known}")
     fault(lambda: read_texts(put(tmp_path / "x.txt", b"\xff\xff\xff")), "x.txt:1", "not utf-8")
 
 
@@ -236,6 +293,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     fault(lambda: read_texts(tmp_path / "no.txt"), "no.txt", "no such file")
     (tmp_path / "d.txt").mkdir()
     fault(lambda: read_texts(tmp_path / "d.txt"), "folder")
+    fault(lambda: read_texts("a\0.txt"), "null")
+    for stream in ("-", "/dev/stdin", "/dev/fd/63"):
+        fault(partial(read_texts, stream), "standard input", "Save it as a file")
     whole = gzip.compress("今天\n".encode() * 1000)
     (tmp_path / "t.txt.gz").write_bytes(whole[:-12])
     fault(lambda: read_texts(tmp_path / "t.txt.gz"), "t.txt.gz", "damaged")
@@ -330,6 +390,10 @@ def test_one_writer_per_output(tmp_path: Path) -> None:
     with BulkOutput(tmp_path / "o", key={}), pytest.raises(InputError, match="another process"):
         BulkOutput(tmp_path / "o", key={})
     fault(lambda: BulkOutput(tmp_path, key={}), "folder")
+    for left in ("o.part", "o.part.json"):
+        (tmp_path / left).unlink()
+    fault(lambda: BulkOutput(tmp_path / ("n" * 250), key={}), "too long")
+    assert os.listdir(tmp_path) == []
 
 
 def size_of(path: Path) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from jinyi.cli import (
     calibrate,
@@ -21,10 +25,29 @@ from jinyi.cli import (
     train,
     vocab,
 )
+from jinyi.cli.common import print_note
+
+
+class _Commands(TyperGroup):
+    """Takes what Typer would end on its own: Ctrl-C without a word, a reader that left with exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; 130 after Ctrl-C, 141 (as other tools by SIGPIPE) where `head` has seen enough."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            print_note("stopped")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            raise typer.Exit(141) from None
+        return result
+
 
 app = typer.Typer(
-    help="Chinese sentence similarity, sentence vectors and topics. Exit codes: 0 done, 2 wrong use or bad input, 1 a "
-    "defect of jinyi.",
+    cls=_Commands,
+    help="Chinese sentence similarity, sentence vectors and topics. Exit codes: 0 done, 2 wrong use or bad input, 130 "
+    "stopped by Ctrl-C, 141 the reader of the output left, 1 a defect of jinyi.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

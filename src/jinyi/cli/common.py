@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jinyi.cli import to_json
 from jinyi.errors import InputError, TruncationWarning
 
 if TYPE_CHECKING:
@@ -39,10 +39,13 @@ Threads = Annotated[int | None, typer.Option(help="Processor threads; default: t
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
 
+_GAP = 3  # blanks between two columns of a table
+_LEAST = 8  # display width that a column of texts gets at least
+
 
 def print_json(value: object) -> None:
     """Print one JSON line."""
-    print(json.dumps(value, ensure_ascii=False))
+    print(to_json(value, sys.stdout.encoding))
 
 
 def print_table(
@@ -55,6 +58,8 @@ def print_table(
 ) -> None:
     """Print rows aligned by display width: a Chinese character takes two columns.
 
+    A terminal too narrow for the first column and a little of every other one breaks the lines itself.
+
     Args:
         columns: headings.
         rows: as many cells each.
@@ -63,6 +68,7 @@ def print_table(
         widths: of the first columns; without them the first one is as wide as its longest cell.
     """
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -81,7 +87,12 @@ def print_table(
         )
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    if not numbers:
+        widest = [max(cell_len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+        first = widths[0] if widths else widest[0]
+        console.width = max(console.width, 2 + first + sum(_GAP + min(_LEAST, width) for width in widest[1:]))
+    console.print(table)
 
 
 def print_note(message: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
 
 from jinyi.cli.common import print_json, print_note, print_table
 from jinyi.errors import InputError
@@ -85,7 +88,9 @@ def answer(
         from jinyi.batches import chunks
 
         for block in chunks(read(source)):
-            show(*predict([item(row) for row in block]))
+            with _named_lines(source, block):
+                shown = predict([item(row) for row in block])
+            show(*shown)
         return
 
     def compute(block: list[Row]) -> tuple[bytes, int]:
@@ -158,24 +163,42 @@ def run_job(
 
     total = sum(1 for _ in read())
     identity = {**key, "input": file_sha256(source)}
-    with BulkOutput(output, key=identity, header=header(total)) as out, progress(label, total) as advance:
-        if out.rows:
-            print_note(f"going on after {out.rows:,} of {total:,} {label}")
-            advance(out.rows)
-        for block in chunks(islice(read(), out.rows, None)):
-            try:
-                data, cut = compute(block)
-            except InputError as error:
-                out.discard()
-                lines = ", ".join(f"{source}:{block[row].line}" for row in error.rows[:5])
-                where = lines + (" ..." if len(error.rows) > 5 else "") or f"{source}: {error.where}"
-                raise InputError(
-                    found=error.found, expected=error.expected, fix=error.fix, where=where
-                ) from error
-            out.append(data, len(block), cut)
-            advance(len(block))
+    with BulkOutput(output, key=identity, header=header(total)) as out:
+        try:
+            with progress(label, total) as advance:
+                if out.rows:
+                    print_note(f"going on after {out.rows:,} of {total:,} {label}")
+                    advance(out.rows)
+                for block in chunks(islice(read(), out.rows, None)):
+                    try:
+                        with _named_lines(source, block):
+                            data, cut = compute(block)
+                    except InputError:
+                        out.discard()
+                        raise
+                    out.append(data, len(block), cut)
+                    advance(len(block))
+        except KeyboardInterrupt:
+            done = f"stopped after {out.rows:,} of {total:,} {label}"
+            print_note(f"{done}; the same command with the same --output goes on there")
+            raise typer.Exit(130) from None
         out.finish()
         return total, out.cut
+
+
+@contextmanager
+def _named_lines(source: Path, block: Sequence[PairRow | TextRow]) -> Iterator[None]:
+    """Errors about rows of a block name their lines in the file, of which a model knows nothing."""
+    from jinyi.files.labels import place_of
+
+    try:
+        yield
+    except InputError as error:
+        lines = ", ".join(place_of(source, block[row].line) for row in error.rows[:5])
+        where = lines + (" ..." if len(error.rows) > 5 else "") or ": ".join(
+            filter(None, (str(source), error.where))
+        )
+        raise InputError(found=error.found, expected=error.expected, fix=error.fix, where=where) from error
 
 
 def model_key(path: Path, engine: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, object]:

@@ -46,6 +46,8 @@ class BulkOutput:
         try:
             if self.path.is_dir():
                 raise IsADirectoryError(None, "a folder of that name")
+            with suppress(FileNotFoundError):
+                self._next.lstat()  # the longest of the names: one too long is told before anything is written
             self._stream = self._part.open("ab")
         except OSError as fault:
             raise cannot_write(self.path, fault) from fault

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from jinyi.errors import InputError, shorten
+from jinyi.files.labels import label_number
 
 TEXT_COLUMNS = ("text", "sentence", "content", "query", "title", "question")
 """Usual names of a column of single texts, first match wins."""
@@ -28,6 +29,9 @@ PAIR_COLUMNS = (
 LABEL_COLUMNS = ("label", "score")
 """Usual names of a column of labels or gold scores."""
 
+NAME_THEM = "Name the columns (--column, --columns; `columns` in a recipe), or rename them in the file"
+"""What to do about columns that are not found."""
+
 KNOWN = {*TEXT_COLUMNS, *LABEL_COLUMNS, *(name for pair in PAIR_COLUMNS for name in pair)}
 
 
@@ -35,7 +39,7 @@ def label_column_of(row: Mapping[str, object], name: str | None, where: str) -> 
     """Return the column of the label: the one named, the third of three without names, or None."""
     if name is not None and name not in row:
         raise _missing(row, name, where)
-    if name is None and "1" in row and "2" in row and "3" in row:
+    if name is None and _by_place(row) and len(row) == 3:
         return "3"
     return name or next((usual for usual in LABEL_COLUMNS if usual in row), None)
 
@@ -72,13 +76,14 @@ def text_column(row: Mapping[str, object], where: str) -> str:
 
 
 def pair_columns(row: Mapping[str, object], where: str) -> tuple[str, str]:
-    """Return the two columns of the pair."""
+    """Return the two columns of the pair; by place only where it is sure that there are two texts before a label."""
     for pair in PAIR_COLUMNS:
         if pair[0] in row and pair[1] in row:
             return pair
-    if "1" in row and "2" in row:
+    if _by_place(row) and (len(row) == 2 or (len(row) == 3 and not _number_first(row))):
         return ("1", "2")
-    raise _missing(row, " or ".join("/".join(pair) for pair in PAIR_COLUMNS[:5]), where)
+    names = " or ".join("/".join(pair) for pair in PAIR_COLUMNS[:5])
+    raise _missing(row, f"{names}; or, without a header, two texts and perhaps a label behind them", where)
 
 
 def cell_of(row: Mapping[str, object], name: str, where: str) -> object:
@@ -88,10 +93,25 @@ def cell_of(row: Mapping[str, object], name: str, where: str) -> object:
     return row[name]
 
 
+def _by_place(row: Mapping[str, object]) -> bool:
+    """Whether the columns have no names but their places: those of a table without a header."""
+    return bool(row) and list(row) == [str(place) for place in range(1, len(row) + 1)]
+
+
+def _number_first(row: Mapping[str, object]) -> bool:
+    """Whether three columns begin with a number and do not end with one: an id or a label, then the two texts."""
+    return label_number(row["1"]) is not None and label_number(row["3"]) is None
+
+
 def _missing(row: Mapping[str, object], expected: str, where: str) -> InputError:
-    return InputError(
-        found=f"columns {', '.join(map(str, row)) or '(none)'}",
-        expected=f"column {expected}",
-        fix="Name the columns (--column, --columns; `columns` in a recipe), or rename them in the file.",
-        where=where,
-    )
+    found, fix = f"columns {', '.join(map(str, row)) or '(none)'}", NAME_THEM
+    if _by_place(row):
+        found += f" without a header that is known, which hold {cells_shown(row.values())}"
+        fix += "; without a header they are called 1, 2, ..."
+    return InputError(found=found, expected=f"column {expected}", fix=f"{fix}.", where=where)
+
+
+def cells_shown(cells: Iterable[object]) -> str:
+    """Return the first cells of a row for a message."""
+    shown = [shorten(cell, 20) for cell in cells]
+    return ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")

@@ -6,9 +6,10 @@ import gzip
 import io
 import lzma
 import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from jinyi.errors import InputError, shorten
 
@@ -60,18 +61,40 @@ def repeated(paths: Iterable[Path]) -> Path | None:
     return None
 
 
-def open_file(path: Path, packing: str) -> BinaryIO:
+def refuse_streams(path: Path) -> None:
+    """InputError for names of standard input, and of what a shell makes of `<(command)`: files are read twice."""
+    if str(path) in ("-", "/dev/stdin") or str(path).startswith(("/dev/fd/", "/proc/self/fd/")):
+        raise _unreadable(path, "standard input or another stream, which is not read")
+
+
+def _unreadable(path: Path, found: str) -> InputError:
+    return InputError(
+        found=found,
+        expected="a file that can be read",
+        fix="Save it as a file first, with a name that says what is in it (cat > texts.txt), and give that one.",
+        where=str(path),
+    )
+
+
+def open_file(path: Path, packing: str) -> io.BufferedReader:
     """Open a file for reading its bytes, unpacked; InputError where that cannot be done."""
     try:
-        if path.is_dir():
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
             raise IsADirectoryError("is a folder")
+        if not stat.S_ISREG(kind):  # a pipe would be waited for without end
+            raise _unreadable(path, "no regular file but a pipe or device, which can be read only once")
         if packing == ".gz":
             return io.BufferedReader(gzip.open(path, "rb"))
         if packing == ".xz":
             return io.BufferedReader(lzma.open(path, "rb"))
         return path.open("rb")
-    except OSError as fault:
-        reason = "no such file" if isinstance(fault, FileNotFoundError) else (fault.strerror or str(fault))
+    except InputError:
+        raise
+    except (OSError, ValueError) as fault:  # ValueError: a zero character in the name
+        reason = getattr(fault, "strerror", None) or str(fault)
+        if isinstance(fault, FileNotFoundError):
+            reason = "no such file"
         raise InputError(
             found=reason, expected="a file that can be read", fix="Check the path.", where=str(path)
         ) from fault

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinyi.errors import InputError, shorten
-from jinyi.files.columns import LabelReader, cell_of, label_column_of, pair_columns, text_column
+from jinyi.files.columns import LabelReader, cell_of, cells_shown, label_column_of, pair_columns, text_column
 from jinyi.files.rows import RowReader
 from jinyi.text import check_text
 from jinyi.tokens import split_pair
@@ -45,7 +45,8 @@ def read_texts(
     Args:
         path: txt, tsv, csv, jsonl (.gz, .xz) or parquet. A JSON line may be an object or just a string.
         column: column of the text; by default the first of `TEXT_COLUMNS` that is there. In a tsv or csv without a
-            header, columns are called 1, 2, ...
+            header, columns are called 1, 2, ...; one that looks like a header of unknown names is refused, unless
+            they are given.
         label_column: column of the label; by default the first of `LABEL_COLUMNS`, absent is fine. Blanks around a
             label are left out, with one UserWarning for the file.
         encoding: of the text formats, for example gb18030. A byte order mark of UTF-8 is skipped.
@@ -89,7 +90,8 @@ def read_pairs(
 
     Args:
         path: tsv, csv, jsonl (.gz, .xz), parquet, or a txt whose lines read "a<TAB>b" or "a[SEP]b". A JSON line may
-            be an object or a list of two strings. A tsv or csv without a header is read as a, b, label.
+            be an object or a list of two strings. A tsv or csv without a header is read as a, b, label; one with
+            other columns, or with a first row that looks like a header of unknown names, is refused.
         columns: names of the two columns; by default the first of `PAIR_COLUMNS` of which both are there.
         label_column: column of the label; by default the first of `LABEL_COLUMNS`, absent is fine. Blanks around a
             label are left out, with one UserWarning for the file.
@@ -111,6 +113,13 @@ def read_pairs(
         if isinstance(row, str):
             _refuse_columns(columns, label_column, where)
             cells = row.split("\t")
+            if len(cells) > 3:
+                raise InputError(
+                    found=f"{len(cells)} texts with tabs between: {cells_shown(cells)}",
+                    expected="two texts and perhaps a label",
+                    fix="For more columns give the file a header with their names, and a name that ends in .tsv.",
+                    where=where,
+                )
             first, second = (cells[0], cells[1]) if len(cells) > 1 else split_pair(row, where)
             label = labels.read({"3": cells[2]}, "3", where) if len(cells) > 2 else None
             name_a, name_b = "first text", "second text"

@@ -6,15 +6,19 @@ import csv
 import gzip
 import json
 import lzma
+import re
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from jinyi.errors import InputError, MissingExtraError, shorten
-from jinyi.files.columns import KNOWN
-from jinyi.files.formats import file_format, open_file
+from jinyi.files.columns import KNOWN, NAME_THEM, cells_shown
+from jinyi.files.formats import file_format, open_file, refuse_streams
+from jinyi.files.labels import label_number
 
+_NAME = re.compile(r"[A-Za-z_][\w .-]{0,29}", re.ASCII)
 _DAMAGED = (gzip.BadGzipFile, EOFError, lzma.LZMAError, zlib.error)
 
 
@@ -25,6 +29,7 @@ class RowReader:
         self.path = path
         self.encoding = encoding
         self.columns = columns
+        refuse_streams(path)
         self.format, self.packing = file_format(path)
 
     def where(self, line: int) -> str:
@@ -76,6 +81,7 @@ class RowReader:
         number = 0
         try:
             with open_file(self.path, self.packing) as stream:
+                self._refuse_wide(stream.peek())
                 for number, raw in enumerate(stream, 1):
                     line = self._decode(raw, number)
                     if line.strip():
@@ -101,13 +107,6 @@ class RowReader:
 
     def _decode(self, raw: bytes, number: int) -> str:
         if number == 1:
-            if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise InputError(
-                    found="UTF-16 text",
-                    expected="UTF-8",
-                    fix="Convert it: iconv -f UTF-16 -t UTF-8.",
-                    where=self.where(1),
-                )
             raw = raw.removeprefix(b"\xef\xbb\xbf")
         try:
             line = raw.decode(self.encoding)
@@ -118,7 +117,31 @@ class RowReader:
                 fix=_encoding_advice(raw),
                 where=self.where(number),
             ) from None
-        return line.removesuffix("\n").removesuffix("\r")
+        line = line.removesuffix("\n").removesuffix("\r")
+        if number == 1 and "\r" in line and self.format != "csv":  # in the quotes of a csv it is text
+            raise InputError(
+                found="a carriage return alone within the first line, as old programs end lines",
+                expected=r"lines that end with \n or \r\n",
+                fix=r"Convert it: tr '\r' '\n' < OLD > NEW.",
+                where=self.where(1),
+            )
+        return line
+
+    def _refuse_wide(self, block: bytes) -> None:
+        """InputError where the first bytes of a file are UTF-16: by its mark, or by zero bytes, which no text has."""
+        if block.startswith((b"\xff\xfe", b"\xfe\xff")):
+            found, name = "UTF-16 text", "UTF-16"
+        elif b"\0" in block:
+            name = "UTF-16LE" if block.index(b"\0") % 2 else "UTF-16BE"
+            found = f"zero bytes, as {name} text has them"
+        else:
+            return
+        raise InputError(
+            found=found,
+            expected="UTF-8",
+            fix=f"Convert it: iconv -f {name} -t UTF-8.",
+            where=self.where(1),
+        )
 
     def _json(self) -> Iterator[tuple[int, str | list[Any] | dict[str, Any]]]:
         for number, line in self._lines():
@@ -174,18 +197,18 @@ class RowReader:
             ) from None
 
     def _table(self, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        header: list[str] | None = None
+        first = next(rows, None)
+        if first is None:
+            return
+        header = self._header(*first)
+        if header is None:
+            header = [str(place) for place in range(1, len(first[1]) + 1)]
+            second = next(rows, None)
+            # Columns that are named by their places say that there is no header.
+            if second is not None and not set(self.columns or ()).intersection(header):
+                self._refuse_header(first[1], second[1], first[0])
+            rows = chain([first], [second] if second is not None else [], rows)
         for number, cells in rows:
-            if header is None:
-                header = [cell.strip() for cell in cells]
-                wanted = self.columns or ()
-                if KNOWN.intersection(cell.lower() for cell in header) or (
-                    wanted and set(wanted).intersection(header)
-                ):
-                    header = [cell.lower() if cell not in wanted else cell for cell in header]
-                    self._refuse_twice(header, number)
-                    continue
-                header = [str(place) for place in range(1, len(cells) + 1)]
             if len(cells) != len(header):
                 raise InputError(
                     found=f"{len(cells)} cells",
@@ -194,6 +217,31 @@ class RowReader:
                     where=self.where(number),
                 )
             yield number, dict(zip(header, cells, strict=True))
+
+    def _header(self, number: int, cells: Sequence[str]) -> list[str] | None:
+        """Return the names of the columns, None where the first row has none that is known or wanted."""
+        header, wanted = [cell.strip() for cell in cells], self.columns or ()
+        if not KNOWN.intersection(cell.lower() for cell in header) and not set(wanted).intersection(header):
+            return None
+        header = [cell.lower() if cell not in wanted else cell for cell in header]
+        self._refuse_twice(header, number)
+        return header
+
+    def _refuse_header(self, first: Sequence[str], second: Sequence[str], line: int) -> None:
+        """InputError where a first row without a known name is a header by its looks: it would be read as data."""
+        names = [cell.strip() for cell in first if cell.strip()]  # pandas writes none above its index
+        above = bool(names) and all(map(_NAME.fullmatch, names))
+        above = above and any(not cell.isascii() or label_number(cell) is not None for cell in second)
+        if not above and len(first) == len(second) == 3:  # as a label, "标签" above numbers
+            word = any(character.isalpha() for character in first[2])
+            above = word and label_number(first[2]) is None and label_number(second[2]) is not None
+        if above:
+            raise InputError(
+                found=f"a first row that looks like a header without a name that is known: {cells_shown(first)}",
+                expected=f"a header with {', '.join(self.columns or ('names that are known',))}, or no header",
+                fix=f"{NAME_THEM}; if it is no header, write one above it.",
+                where=self.where(line),
+            )
 
     def _refuse_twice(self, header: Sequence[str], line: int) -> None:
         """InputError where two columns that may be read have one name: the later would hide the first."""

@@ -120,7 +120,9 @@ def open_engine(
     _choose("precision", precision, PRECISIONS)
     _choose("device", device, DEVICES)
     if threads is not None:
-        threads = whole_number(threads, "threads", fix="Leave it out.")
+        threads = whole_number(
+            threads, "threads", most=1024, fix="Leave it out: the cores available are taken."
+        )
     if device == "cuda":
         from jinyi.runtime.torch_engine import TorchEngine
 
