@@ -114,6 +114,10 @@ def test_models(run, small_folders: Path, tmp_path: Path) -> None:
     assert code == 0 and "mean" in out and "verified_files" in out
     code, out, _ = run("models", "show", small_folders / "pair", "--json")
     assert code == 0 and json.loads(out)["labels"] == ["not similar", "similar"]
+    code, out, _ = run("models", "show", "jinyi-tiny-embed")
+    assert code == 0 and len(out.splitlines()) < 80 and "lcqmc/train" in out and "data.train.0" not in out
+    code, out, _ = run("models", "show", "jinyi-tiny-embed", "--json")
+    assert code == 0 and "data.train.0.file" in json.loads(out)["training"]["recipe"]
 
 
 def test_long_texts_are_counted(run, small_folders: Path, tmp_path: Path) -> None:

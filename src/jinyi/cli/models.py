@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,7 +127,7 @@ def show(
         "prompts": dict(folder.prompts),
         "licence": folder.record.get("licence"),
         "golden": len(folder.golden.inputs) if folder.golden else 0,
-        "training": folder.record.get("training"),
+        "training": _training(folder.record.get("training"), whole=as_json),
         "results": folder.record.get("results") or [],
         "source": folder.record.get("source"),
         "notes": list(folder.notes),
@@ -196,10 +197,31 @@ def _print_facts(name: str, facts: dict[str, Any], as_json: bool) -> None:
     )
 
 
+def _training(record: Mapping[str, Any] | None, *, whole: bool) -> Any:
+    """The training record; for the eye its recipe, seed, steps and files, of some hundred lines."""
+    if whole or not record:
+        return record
+    recipe = record.get("recipe", {})
+    files = [
+        value for name, value in recipe.items() if name.startswith("data.train.") and name.endswith(".file")
+    ]
+    brief = {
+        "recipe": recipe.get("name"),
+        "seed": record.get("seed"),
+        "steps": record.get("step"),
+        "tokens": record.get("tokens"),
+        "files": ", ".join(files),
+        "all of it": "--json",
+    }
+    return {key: value for key, value in brief.items() if value not in (None, "")}
+
+
 def _readable(value: Any) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{key}: {_readable(part)}" for key, part in value.items())
     if isinstance(value, list):
         lines = any(isinstance(part, dict) for part in value)
         return "\n".join(map(_readable, value)) if lines else ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
