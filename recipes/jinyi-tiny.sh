@@ -4,9 +4,9 @@
 #   bash recipes/jinyi-tiny.sh DATA [OPTIONS of every `jinyi train`]
 #
 # DATA holds the sets that the six recipes name, tnews/unlabeled.jsonl, and corpus/ with the raw text listed here.
-# Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, everyday ones in DATA/everyday, pairs
-# labelled by models in DATA/taught, rows for topics in DATA/pseudo and DATA/shortened, runs in ./runs:
-# runs/jinyi-tiny-embed/last and so on are the models. A stopped script goes on where it was when it is started again. The
+# Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, everyday ones in DATA/everyday and
+# DATA/contrast, pairs labelled by models in DATA/taught, rows for topics in DATA/pseudo and DATA/shortened, runs in
+# ./runs: runs/jinyi-tiny-embed/last and so on are the models. A stopped script goes on where it was when it is started again. The
 # environment variable TAUGHT is the number of pairs of questions that models label, 200,000 if it is not set; those of
 # raw text follow it.
 set -euo pipefail
@@ -55,6 +55,18 @@ if [ ! -e "$data/everyday/train.jsonl" ]; then
     mkdir -p "$data/everyday"
     python "$here/everyday_pairs.py" "$here"/everyday/*.txt --each 40 > "$data/everyday/train.jsonl.part"
     mv "$data/everyday/train.jsonl.part" "$data/everyday/train.jsonl"
+fi
+# Sentences in which one word decides, or none.
+if [ ! -e "$data/contrast/train.jsonl" ]; then
+    mkdir -p "$data/contrast"
+    takes=()
+    for part in tatoeba crosswoz kdconv subtitles zhihu_search news_briefs reviews; do
+        takes+=("$data/corpus/$part.txt.xz")
+    done
+    python "$here/contrast_pairs.py" --rows 60000 --pairs \
+        "$data"/{afqmc,atec,bq,covid_pairs}/train.jsonl.xz "$data"/{lcqmc,oppo_xiaobu,bustm,stsb}/train.jsonl \
+        "$data"/{qbqtc,snli_zh}/train.jsonl.xz --texts "${takes[@]}" > "$data/contrast/train.jsonl.part"
+    mv "$data/contrast/train.jsonl.part" "$data/contrast/train.jsonl"
 fi
 # Data with its stated terms and limits, for the model cards.
 card=$(python -c 'import json, pathlib, sys; print(json.dumps(pathlib.Path(sys.argv[1]).read_text("utf-8")))' \

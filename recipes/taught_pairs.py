@@ -7,9 +7,9 @@
         --triplets DATA/triclue/train.jsonl.xz --rows 200000 > DATA/taught/near.jsonl
 
 A cross-encoder reads both sentences but learns from labelled pairs alone; vectors have learnt from inference, triplets
-and shared characters too. Their evidence adds up: mean log-odds of the scorers plus WEIGHT times the mean cosine, scaled
-and shifted so that the P of the dev pairs fit (Platt). What each is worth there goes to stderr. A student of those P
-(Hinton et al. 2015, arXiv 1503.02531) is as fast as one scorer.
+and shared characters too. Their evidence adds up: mean log-odds of the scorers plus WEIGHT times the mean cosine,
+scaled and shifted so that the P of the dev pairs fit (Platt). What each is worth there goes to stderr. A student of
+those P (Hinton et al. 2015, arXiv 1503.02531) is as fast as one scorer.
 
 --labelled: the labels, 0 and 1, count for half. --pairs: without labels. --texts and --triplets: each sentence is
 paired with one near it among 20,000 drawn by chance, in part with any of them; dev pairs stay out. FILE is anything

@@ -152,7 +152,9 @@ def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
     shutil.copytree(
         toy / "data",
         data,
-        ignore=shutil.ignore_patterns("shards", "lexical", "everyday", "taught", "pseudo", "shortened"),
+        ignore=shutil.ignore_patterns(
+            "shards", "lexical", "everyday", "contrast", "taught", "pseudo", "shortened"
+        ),
     )
     shutil.copyfile(data / "tnews/dev.jsonl", data / "tnews/unlabeled.jsonl")
     script = (RECIPES / "jinyi-tiny.sh").read_text(encoding="utf-8")
