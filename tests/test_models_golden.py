@@ -12,8 +12,8 @@ from jinyi import TopicClassifier
 from jinyi.errors import FolderError, InputError
 from jinyi.folder import read_folder
 from jinyi.models.golden import make_golden
-from jinyi.models.source import Source
-from jinyi.models.zero_shot import ZeroShot
+from jinyi.models.source import FolderEngine, Source
+from jinyi.runtime import Engine, Head
 from small_models import CONFIG, random_weights, write_small
 
 
@@ -37,12 +37,20 @@ def test_a_prompt_of_the_folder_has_to_fit(tmp_path: Path) -> None:
         write_small(tmp_path / "m", "topic", labels=["体育", "财经"], golden=make_golden, **own)
 
 
-def test_words_of_one_length_are_checked_without_the_whole_vocabulary(tmp_path: Path) -> None:
+def test_words_of_one_length_are_checked_without_the_whole_vocabulary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jinyi.models.golden.WORDS", ("体育", "财经"))
     path = write_small(tmp_path / "m", "mlm", golden=make_golden)
-    source = Source.open(path, "topic")
-    alike = ZeroShot(source, ["体育", "财经"], "关于{}：", calibrate=False)
-    mixed = ZeroShot(source, ["体育", "财", "经"], "关于{}：", calibrate=False)
-    assert not alike.engine.head.log_normalizer and mixed.engine.head.log_normalizer
+    heads: list[Head] = []
+
+    def opener(source: Source, head: Head) -> Engine:
+        heads.append(head)
+        return FolderEngine(source, head)
+
+    for labels in (["体育", "财经"], ["体育", "财", "经"]):
+        TopicClassifier.load(path, labels=labels, opener=opener)
+    assert [head.log_normalizer for head in heads] == [False, True]
 
     record = json.loads((path / "jinyi.json").read_text(encoding="utf-8"))
     record["golden"]["values"][1][0] += 0.01
