@@ -76,6 +76,8 @@ def test_a_stopped_job_says_how_it_goes_on(small_folders: Path, tmp_path: Path) 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background ignores the signal, and children inherit that.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     part, deadline = tmp_path / "v.jsonl.part", time.monotonic() + 120
     while time.monotonic() < deadline and not (part.exists() and part.stat().st_size):
