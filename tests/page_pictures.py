@@ -1,4 +1,7 @@
-"""Takes the pictures of the server's page that the README shows: `python tests/page_pictures.py` after a new model."""
+"""Takes the pictures of the server's page that the README shows: `python tests/page_pictures.py` after a new model.
+
+Needs a Chinese font (Debian: fonts-noto-cjk); without one the pictures have boxes for characters.
+"""
 
 from __future__ import annotations
 
