@@ -141,7 +141,7 @@ def _speed_table(result: dict[str, Any], section: dict[str, Any]) -> str:
             if limit and workload in values["many"]
         ]
         kept = ""
-        if "busy" in values:
+        if values.get("busy"):  # empty where the run was stopped meanwhile
             kept = f"{median(values['busy']) / median(values['many'][next(iter(workloads))]):.0%}"
         rows.append([*cells, ", ".join(shares), kept])
     return table(header, rows)
