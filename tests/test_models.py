@@ -17,7 +17,6 @@ import jinyi
 from jinyi import PairScorer, SentenceEncoder
 from jinyi.batches import CHUNK
 from jinyi.errors import FolderError, InputError, ModelNotFoundError, TruncationWarning
-from jinyi.models.golden import make_golden
 from jinyi.models.whitening import Whitening
 from jinyi.models.work import run
 from small_models import CONFIG, random_texts, whitening, write_small
@@ -408,29 +407,6 @@ def test_whitening_names_what_it_cannot_take() -> None:
             call(vectors)
     with pytest.raises(jinyi.NotFittedError):
         Whitening().dense()
-
-
-@pytest.mark.parametrize(
-    ("task", "kind"), [("embed", SentenceEncoder), ("pair", PairScorer), ("topic", jinyi.TopicClassifier)]
-)
-def test_golden_sentences(tmp_path: Path, task: str, kind) -> None:
-    options = {
-        "pair": {"outputs": 2, "labels": ["not similar", "similar"]},
-        "topic": {"labels": ["体育", "财经的"]},
-    }
-    folder = write_small(tmp_path / task, task, golden=make_golden, **options.get(task, {}))
-    kind.load(folder)
-    record = json.loads((folder / "jinyi.json").read_text(encoding="utf-8"))
-    values = np.asarray(record["golden"]["values"])
-    record["golden"]["values"] = (values + 0.01).tolist()
-    (folder / "jinyi.json").write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(FolderError, match="golden sentences"):
-        kind.load(folder)
-
-
-def test_golden_of_other_folders(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="classes"):
-        make_golden(write_small(tmp_path / "c", "classes", outputs=2, labels=["a", "b"]))
 
 
 def test_folders_that_do_not_fit(small_folders: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Golden sentences of encoders that read little."""
+"""Golden sentences: checked at load, also of encoders that read little."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from jinyi import TopicClassifier
+from jinyi import PairScorer, SentenceEncoder, TopicClassifier
 from jinyi.errors import FolderError, InputError
 from jinyi.folder import read_folder
 from jinyi.models.golden import make_golden
@@ -69,3 +70,26 @@ def test_one_golden_word_of_its_length_needs_the_normaliser(tmp_path: Path) -> N
     (path / "jinyi.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(FolderError, match="golden sentences"):
         TopicClassifier.load(path, labels=["体育", "财经"])
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [("embed", SentenceEncoder), ("pair", PairScorer), ("topic", TopicClassifier)]
+)
+def test_golden_sentences(tmp_path: Path, task: str, kind) -> None:
+    options = {
+        "pair": {"outputs": 2, "labels": ["not similar", "similar"]},
+        "topic": {"labels": ["体育", "财经的"]},
+    }
+    folder = write_small(tmp_path / task, task, golden=make_golden, **options.get(task, {}))
+    kind.load(folder)
+    record = json.loads((folder / "jinyi.json").read_text(encoding="utf-8"))
+    values = np.asarray(record["golden"]["values"])
+    record["golden"]["values"] = (values + 0.01).tolist()
+    (folder / "jinyi.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(FolderError, match="golden sentences"):
+        kind.load(folder)
+
+
+def test_golden_of_other_folders(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="classes"):
+        make_golden(write_small(tmp_path / "c", "classes", outputs=2, labels=["a", "b"]))
