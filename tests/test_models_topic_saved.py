@@ -17,6 +17,7 @@ from jinyi.errors import FolderError, InputError
 from jinyi.folder import read_folder
 from jinyi.folder.verify import verify_folder
 from jinyi.folder.write import update_record
+from jinyi.models.ngrams import find_ngrams
 
 TEXTS = ["怎么改密码", "如何修改登录密码？", "今天天气很好", "心情不好", "新闻", "财经新闻的一则"]
 LABELS = ["密码", "密码", "天气", "天气", "新闻", "新闻"]
@@ -117,6 +118,23 @@ def test_a_reference_head_stays_what_it_is(folder: Path, tmp_path: Path, decider
     assert read_folder(tmp_path / "twice").record["topic"]["fitted"]["decider"] == decider
     for saved in (once, twice):
         assert np.array_equal(saved.predict_proba(TEXTS), proba)
+
+
+def test_folders_of_before_places_counted_go_on_as_they_were(folder: Path, tmp_path: Path) -> None:
+    saved = load(folder, features="ngrams").fit(TEXTS, LABELS).save(tmp_path / "s")
+    late = ["怎么改密码" + "，" * 90 + "今天天气很好，心情不好"]
+    now = load(saved).predict_proba(late)
+    record = json.loads((saved / "jinyi.json").read_text("utf-8"))
+    del record["topic"]["fitted"]["lead"]
+    update_record(saved, topic=record["topic"])
+    before = load(saved)
+    topics = before._open()
+    tokenizer = topics.source.tokenizer
+    plain = find_ngrams(tokenizer.read(late), tokenizer.vocab_size, lead=False)
+    assert topics.head is not None and not topics.head.lead
+    expected = topics.head.proba(np.empty((1, 0), np.float32), plain)
+    assert np.array_equal(before.predict_proba(late), expected)
+    assert np.abs(now - expected).max() > 0.01, "what stands first counts more now"
 
 
 def test_a_method_that_fails_is_not_kept(folder: Path) -> None:

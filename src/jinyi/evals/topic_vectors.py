@@ -15,7 +15,7 @@ import numpy.typing as npt
 from jinyi.batches import deduplicate
 from jinyi.evals.topic_data import TopicData, TopicRows
 from jinyi.models.common import FloatArray, compute_once, normalise_rows, run_rows
-from jinyi.models.ngrams import SparseRows, count_ngrams, stack
+from jinyi.models.ngrams import SparseRows, find_ngrams, stack
 from jinyi.models.source import Source
 from jinyi.runtime import Head
 from jinyi.tokens import TruncationReport
@@ -52,19 +52,19 @@ class TextVectors:
         return self._vectors[key]
 
     def ngrams(self, rows: TopicRows) -> SparseRows:
-        """Return counts of tokens and pairs of neighbouring tokens of the texts without a prompt."""
+        """Return tokens and pairs of neighbouring tokens of the texts without a prompt."""
         if rows.path not in self._ngrams:
             self._compute(rows, None, 0)
         return self._ngrams[rows.path]
 
     def _compute(self, rows: TopicRows, prompt: str | None, masks: int) -> None:
         tokenizer, most = self.source.tokenizer, self.source.folder.max_length
-        counts: list[SparseRows] = []
+        grams: list[SparseRows] = []
 
         def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
             if prompt is None:
                 tokens = tokenizer.read(part)
-                counts.append(count_ngrams(tokens, tokenizer.vocab_size))
+                grams.append(find_ngrams(tokens, tokenizer.vocab_size))
                 encoded = tokenizer.frame(tokens, max_length=most, truncate="report")
             else:
                 encoded = tokenizer.encode_prompt(part, prompt, masks, max_length=most, truncate="report")
@@ -82,7 +82,7 @@ class TextVectors:
         self._vectors[rows.path, prompt] = vectors
         self.cut[rows.path, prompt] = report.cut
         if prompt is None:
-            self._ngrams[rows.path] = stack(counts).take(deduplicate(rows.texts)[1])
+            self._ngrams[rows.path] = stack(grams).take(deduplicate(rows.texts)[1])
 
 
 def masks_of(data: TopicData) -> int:

@@ -42,6 +42,7 @@ class JointHead:
         bias: float32 [classes].
         ngrams: their vocabulary and weighting.
         C: inverse strength of the penalty that they were fitted with.
+        lead: whether n-grams that stand early in a text count more, as `find_ngrams` has it.
     """
 
     vector_weight: FloatArray
@@ -49,23 +50,24 @@ class JointHead:
     bias: FloatArray
     ngrams: NgramWeights
     C: float
+    lead: bool = True
 
     @classmethod
     def fit(
         cls,
         vectors: FloatArray,
-        counts: SparseRows,
+        grams: SparseRows,
         targets: npt.NDArray[np.int64],
         classes: int,
         C: float | None = None,
     ) -> tuple[JointHead, LeftOut]:
-        """Fit on vectors [n, d] and n-gram counts of the same texts; the result depends on nothing random.
+        """Fit on vectors [n, d] and n-grams of the same texts; the result depends on nothing random.
 
         Also return what fits on fewer of them say of the texts left out.
 
         Args:
             vectors: float32 [n, d]; d = 0 leaves them out.
-            counts: from `count_ngrams`.
+            grams: from `find_ngrams`.
             targets: class number of each text.
             classes: number of classes.
             C: inverse strength of the penalty on the weights; rows have length 1. None takes the one of 0.1, 0.3, 1
@@ -77,7 +79,7 @@ class JointHead:
         centred = vectors - mean
         length = float(np.sqrt(np.mean(np.sum(centred**2, axis=1)))) or 1.0
         scale = np.float32(np.sqrt(share) / length)
-        texts = _Texts(centred * scale, counts, targets, classes, np.float32(np.sqrt(1.0 - share)))
+        texts = _Texts(centred * scale, grams, targets, classes, np.float32(np.sqrt(1.0 - share)))
         choice = _CHOICES if C is None else (C,)
         if share == 0.0 or C is None:
             C, factor, left_out = _choose(texts.without_vectors(), choice)
@@ -96,9 +98,9 @@ class JointHead:
         )
         return head, left_out
 
-    def proba(self, vectors: FloatArray, counts: SparseRows) -> FloatArray:
+    def proba(self, vectors: FloatArray, grams: SparseRows) -> FloatArray:
         """Return class probabilities, float32 [n, classes]."""
-        rows = self.ngrams.transform(counts)
+        rows = self.ngrams.transform(grams)
         return softmax(vectors @ self.vector_weight + rows @ self.ngram_weight + self.bias)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -113,7 +115,7 @@ class JointHead:
 
     def settings(self) -> dict[str, Any]:
         """Return what `from_arrays` needs besides the arrays."""
-        return {"C": self.C}
+        return {"C": self.C, "lead": self.lead}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], settings: Mapping[str, Any]) -> JointHead:
@@ -121,7 +123,8 @@ class JointHead:
         # Folders of before n-grams were weighted by what they say of the class.
         ngrams = NgramWeights(arrays["keys"], arrays["worth" if "worth" in arrays else "rarity"])
         C = float(settings.get("C", 1.0))  # folders of before it was chosen do not name it
-        return cls(arrays["vector_weight"], arrays["ngram_weight"], arrays["bias"], ngrams, C)
+        lead = bool(settings.get("lead", False))  # nor those of before places counted
+        return cls(arrays["vector_weight"], arrays["ngram_weight"], arrays["bias"], ngrams, C, lead)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,31 +133,31 @@ class _Texts:
 
     Args:
         vectors: float32 [n, d], centred and scaled.
-        counts: n-grams of the texts.
+        grams: n-grams of the texts.
         targets: class number of each.
         classes: number of classes.
         ngram_scale: factor of the n-grams' columns.
     """
 
     vectors: FloatArray
-    counts: SparseRows
+    grams: SparseRows
     targets: npt.NDArray[np.int64]
     classes: int
     ngram_scale: np.float32
 
     def take(self, rows: npt.NDArray[np.int64]) -> _Texts:
         return replace(
-            self, vectors=self.vectors[rows], counts=self.counts.take(rows), targets=self.targets[rows]
+            self, vectors=self.vectors[rows], grams=self.grams.take(rows), targets=self.targets[rows]
         )
 
     def without_vectors(self) -> _Texts:
         return replace(self, vectors=self.vectors[:, :0], ngram_scale=np.float32(1.0))
 
     def ngrams(self) -> NgramWeights:
-        return NgramWeights.fit(self.counts, self.targets, self.classes, most=_MOST_WEIGHTS // self.classes)
+        return NgramWeights.fit(self.grams, self.targets, self.classes, most=_MOST_WEIGHTS // self.classes)
 
     def design(self, ngrams: NgramWeights) -> _Design:
-        return _Design(self.vectors, ngrams.transform(self.counts), self.ngram_scale)
+        return _Design(self.vectors, ngrams.transform(self.grams), self.ngram_scale)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Token n-grams as sparse rows: the ids of single tokens and of neighbours, weighted by TF-IDF.
+"""Token n-grams as sparse rows: the ids of single tokens and of neighbours, by number, place, rarity and class.
 
 Sentence vectors say what a text is about in general, n-grams name it: a club, a drug, a brand. They are made from the
 ids that the encoder reads, so there is one path from text to tokens.
@@ -17,6 +17,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 _LEAST_SAID = 0.5  # n-grams that all classes have alike keep so much of their rarity
 _MORE = 1.0  # texts of average class that each n-gram is thought to have besides its own
+_LEAD = 60  # tokens: what stands before them counts up to twice as much as what stands far behind
 _GATHERED = 1 << 23  # numbers gathered at a time in a product with a dense matrix: 32 MB
 
 
@@ -86,16 +87,21 @@ def stack(parts: Sequence[SparseRows]) -> SparseRows:
     )
 
 
-def count_ngrams(ids: Sequence[Sequence[int]], vocab_size: int) -> SparseRows:
-    """Count the tokens and the pairs of neighbours in each text.
+def find_ngrams(ids: Sequence[Sequence[int]], vocab_size: int, *, lead: bool = True) -> SparseRows:
+    """Find the tokens and the pairs of neighbours in each text, and how often and how early they stand there.
+
+    The value of an n-gram is 1 + ln(occurrences); with `lead` also times 1 + 1 / (1 + (place / 60)²), `place` being the
+    number of tokens before its first occurrence: long texts say what they are about at the start. In short ones that
+    factor is nearly the same everywhere.
 
     Args:
         ids: token ids of each text, without [CLS] and [SEP], as `jinyi.tokens.Tokenizer.read` gives them.
         vocab_size: number of ids.
+        lead: whether the place counts.
 
     Returns:
         [n, vocab_size * (vocab_size + 1)]: column t is token t, column (t + 1) * vocab_size + u is t before u.
-        Values are numbers of occurrences, columns ascend within a row.
+        Columns ascend within a row.
     """
     count = len(ids)
     sizes = np.fromiter(map(len, ids), np.int64, count)
@@ -105,22 +111,27 @@ def count_ngrams(ids: Sequence[Sequence[int]], vocab_size: int) -> SparseRows:
     keys = np.concatenate([tokens, (tokens[pair] + 1) * vocab_size + tokens[pair + 1]])
     rows = np.concatenate([texts, texts[pair]])
     width = vocab_size * (vocab_size + 1)
-    cells, occurrences = np.unique(rows * width + keys, return_counts=True)
+    # The first of equal cells is the one that stands first, for a text's tokens and its pairs are in order.
+    cells, first, occurrences = np.unique(rows * width + keys, return_index=True, return_counts=True)
+    values = 1.0 + np.log(occurrences)
+    if lead:
+        places = np.arange(len(tokens)) - np.repeat(_starts(sizes)[:-1], sizes)
+        values *= 1.0 + 1.0 / (1.0 + (np.concatenate([places, places[pair]])[first] / _LEAD) ** 2)
     rows, columns = np.divmod(cells, width)
     starts = _starts(np.bincount(rows, minlength=count))
-    return SparseRows(starts, columns, occurrences.astype(np.float32), width)
+    return SparseRows(starts, columns, values.astype(np.float32), width)
 
 
 @dataclass(frozen=True, eq=False)
 class NgramWeights:
-    """1 + ln(occurrences), times what an n-gram is worth, rows of length 1.
+    """The values of `find_ngrams`, times what an n-gram is worth, rows of length 1.
 
     Worth is rarity, 1 + ln((1 + texts) / (1 + texts with it)), times a half plus what it says of the class: the
     Kullback-Leibler divergence of the classes of the texts with it from those of all texts, by ln(classes), as if one
     more text of average class had it. That is supervised term weighting (Debole and Sebastiani 2003).
 
     Args:
-        keys: int64 [m], the columns of `count_ngrams` that are kept, ascending.
+        keys: int64 [m], the columns of `find_ngrams` that are kept, ascending.
         worth: float32 [m].
     """
 
@@ -129,39 +140,39 @@ class NgramWeights:
 
     @classmethod
     def fit(
-        cls, counts: SparseRows, targets: npt.NDArray[np.int64], classes: int, *, most: int
+        cls, grams: SparseRows, targets: npt.NDArray[np.int64], classes: int, *, most: int
     ) -> NgramWeights:
         """Learn the vocabulary and its worth from training texts.
 
         Texts left out of a fit must not be among them: their classes are in the worth.
 
         Args:
-            counts: from `count_ngrams`.
+            grams: from `find_ngrams`.
             targets: class number of each text.
             classes: number of classes, at least two.
             most: number of n-grams kept, those in the most texts; the smaller key where that is equal.
         """
-        keys, places, texts = np.unique(counts.columns, return_inverse=True, return_counts=True)
-        rarity = 1.0 + np.log((1.0 + len(counts)) / (1.0 + texts))
-        owners = np.repeat(targets, np.diff(counts.starts))
+        keys, places, texts = np.unique(grams.columns, return_inverse=True, return_counts=True)
+        rarity = 1.0 + np.log((1.0 + len(grams)) / (1.0 + texts))
+        owners = np.repeat(targets, np.diff(grams.starts))
         worth = rarity * (_LEAST_SAID + _said(places, owners, texts, np.bincount(targets, minlength=classes)))
         if len(keys) > most:
             kept = np.sort(np.argsort(-texts, kind="stable")[:most])
             keys, worth = keys[kept], worth[kept]
         return cls(keys, worth.astype(np.float32))
 
-    def transform(self, counts: SparseRows) -> SparseRows:
+    def transform(self, grams: SparseRows) -> SparseRows:
         """Return weighted rows [n, m]; a row without known n-grams is empty."""
-        count, width = len(counts), len(self.keys)
+        count, width = len(grams), len(self.keys)
         if not width:
             return SparseRows(
                 np.zeros(count + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), 0
             )
-        places = np.minimum(np.searchsorted(self.keys, counts.columns), width - 1)
-        known = self.keys[places] == counts.columns
-        rows = np.repeat(np.arange(count), np.diff(counts.starts))[known]
+        places = np.minimum(np.searchsorted(self.keys, grams.columns), width - 1)
+        known = self.keys[places] == grams.columns
+        rows = np.repeat(np.arange(count), np.diff(grams.starts))[known]
         columns = places[known]
-        values = (1.0 + np.log(counts.values[known])) * self.worth[columns]
+        values = grams.values[known] * self.worth[columns]
         lengths = np.sqrt(np.bincount(rows, values.astype(np.float64) ** 2, minlength=count))
         starts = _starts(np.bincount(rows, minlength=count))
         return SparseRows(starts, columns, (values / lengths[rows]).astype(np.float32), width)

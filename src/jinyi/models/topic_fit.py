@@ -101,8 +101,8 @@ def fit_head(
     parts: list[SparseRows] = []
 
     def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
-        work, counts = topics.inputs(part, "report", features)
-        parts.append(counts)
+        work, grams = topics.inputs(part, "report", features)
+        parts.append(grams)
         return run(work), work.report
 
     vectors, report = compute_once(
@@ -133,8 +133,8 @@ def fit_head(
         if most and topics.has_words(labels):
             left_out = LinearHead.left_out(vectors, targets, classes, C)
     else:
-        counts = stack(parts).take(deduplicate(texts)[1])
-        head, left_out = JointHead.fit(vectors, counts, targets, classes, settings.C)
+        grams = stack(parts).take(deduplicate(texts)[1])
+        head, left_out = JointHead.fit(vectors, grams, targets, classes, settings.C)
     if left_out is None or not most or not topics.has_words(labels):
         return head, 0.0, report
     seen = [texts[row] for row in left_out.rows.tolist()]

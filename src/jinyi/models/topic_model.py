@@ -15,7 +15,7 @@ from jinyi.models.heads import softmax
 from jinyi.models.joint_head import JointHead
 from jinyi.models.labels import Labels, label_words
 from jinyi.models.mixture import mixed_work
-from jinyi.models.ngrams import SparseRows, count_ngrams
+from jinyi.models.ngrams import SparseRows, find_ngrams
 from jinyi.models.source import Source
 from jinyi.models.temperature import TopicCalibration
 from jinyi.models.topic_folder import TopicHead, read_head
@@ -178,30 +178,33 @@ class TopicModel:
     def _learnt_work(self, head: TopicHead, texts: list[str], mode: TruncateMode) -> Work:
         if isinstance(head, JointHead):
             joint = head
-            vectors, counts = self.inputs(texts, mode, "both" if len(head.vector_weight) else "ngrams")
-            return replace(vectors, finish=lambda outputs: joint.proba(vectors.finish(outputs), counts))
+            features = "both" if len(head.vector_weight) else "ngrams"
+            vectors, grams = self.inputs(texts, mode, features, lead=head.lead)
+            return replace(vectors, finish=lambda outputs: joint.proba(vectors.finish(outputs), grams))
         vectors, _ = self.inputs(texts, mode, "vectors")
         return replace(vectors, finish=lambda outputs: head.proba(vectors.finish(outputs)))
 
-    def inputs(self, texts: list[str], mode: TruncateMode, features: str) -> tuple[Work, SparseRows]:
+    def inputs(
+        self, texts: list[str], mode: TruncateMode, features: str, *, lead: bool = True
+    ) -> tuple[Work, SparseRows]:
         """Return what a fitted head sees of texts, both from the same ids; without columns what is not asked for.
 
-        Vectors are of what the encoder reads of a text, n-grams of all of it.
+        Vectors are of what the encoder reads of a text, n-grams of all of it, with `lead` as in `find_ngrams`.
         """
         tokenizer = self.source.tokenizer
         tokens = tokenizer.read(texts)
-        counted = tokens if features != "vectors" else [[] for _ in tokens]
-        counts = count_ngrams(counted, tokenizer.vocab_size)
+        named = tokens if features != "vectors" else [[] for _ in tokens]
+        grams = find_ngrams(named, tokenizer.vocab_size, lead=lead)
         if features == "ngrams":
             nothing = np.empty(0, np.int64)
             report = TruncationReport(len(texts), nothing, nothing)
-            return Work((), lambda _: np.empty((len(texts), 0), np.float32), report), counts
+            return Work((), lambda _: np.empty((len(texts), 0), np.float32), report), grams
         encoded = tokenizer.frame(tokens, max_length=self.source.folder.max_length, truncate=mode)
 
         def vectors(outputs: list[FloatArray]) -> FloatArray:
             return normalise_rows(merge_windows(outputs[0], encoded, len(texts)))
 
-        return Work((Pass(self._vectors(), encoded, tokenizer.pad_id),), vectors, encoded.report), counts
+        return Work((Pass(self._vectors(), encoded, tokenizer.pad_id),), vectors, encoded.report), grams
 
     def info(self) -> dict[str, Any]:
         """Return what runs where: device, precision, threads, streams and why."""
