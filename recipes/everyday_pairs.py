@@ -7,6 +7,9 @@ none of them. A file of patterns holds domains (`## name`), their slots (`@slot:
 with one pattern a line: `[a|b|]` is one of its parts, the empty one too, `{slot}` a value. Sentences of one intent with
 the same value mean the same (label 1); those of two intents of a domain, or with another value, do not (0). Of the
 latter, two thirds are those that share most characters among eight drawn.
+
+Two slots of one list, `@a b: value|value`, have different values; with these exchanged a sentence means something else,
+unless its intent begins with `~` in place of `=`: 我比他高 / 他比我高, but 我和他一样高 / 他和我一样高.
 """
 
 from __future__ import annotations
@@ -24,15 +27,17 @@ SAME_TEXT = (
     0.04  # share of the similar pairs that are a sentence and itself, a full stop or question mark apart
 )
 ELSEWHERE = 0.1  # share of the other pairs that come from another domain
+EXCHANGED = 0.4  # share of the pairs in which values are exchanged, where that can be
 SIMILAR_DRAWN, DIFFERENT_DRAWN = 4, 8  # sentences drawn for one pair
 _PART = re.compile(r"\[([^\[\]{}]*)\]|\{([^\[\]{}|]+)\}")
 
 
 @dataclass(frozen=True)
 class Intent:
-    """Patterns that mean the same."""
+    """Patterns that mean the same; in a symmetric one also with the values of slots of one list exchanged."""
 
     name: str
+    symmetric: bool = False
     patterns: list[str] = field(default_factory=list)
 
     def slots(self) -> set[str]:
@@ -50,15 +55,25 @@ class Intent:
 
 @dataclass(frozen=True)
 class Domain:
-    """Intents that must not be taken for one another."""
+    """Intents that must not be taken for one another; `slots` are lists of values by the names that share them."""
 
     name: str
-    slots: dict[str, list[str]] = field(default_factory=dict)
+    slots: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
     intents: list[Intent] = field(default_factory=list)
 
     def values(self, rng: random.Random) -> dict[str, str]:
-        """Draw a value of each slot."""
-        return {slot: rng.choice(values) for slot, values in self.slots.items()}
+        """Draw a value of each slot, different ones from one list."""
+        drawn: dict[str, str] = {}
+        for names, values in self.slots.items():
+            drawn |= zip(names, rng.sample(values, len(names)), strict=True)
+        return drawn
+
+    def exchanged(self, values: dict[str, str]) -> dict[str, str]:
+        """Return the values with those of slots of one list exchanged."""
+        turned = dict(values)
+        for names in self.slots:
+            turned |= {name: values[other] for name, other in zip(names, reversed(names), strict=True)}
+        return turned
 
 
 def read_patterns(path: Path) -> list[Domain]:
@@ -73,19 +88,22 @@ def read_patterns(path: Path) -> list[Domain]:
         elif not domains:
             sys.exit(f"{where}: a line before the first domain (## name)")
         elif line.startswith("@"):
-            slot, found, values = line[1:].replace("：", ":").partition(":")
-            domains[-1].slots[slot.strip()] = [value.strip() for value in values.split("|")]
-            if not found or len(set(domains[-1].slots[slot.strip()])) < 2 or not all(values.split("|")):
+            slots, found, listed = line[1:].replace("：", ":").partition(":")
+            names, values = tuple(slots.split()), [value.strip() for value in listed.split("|")]
+            if not (found and names and all(values)) or len({*values}) < max(2, len(values)):
                 sys.exit(f"{where}: a slot is @name: value|value, two different ones at least")
-        elif line.startswith("="):
-            domains[-1].intents.append(Intent(line.strip("= ")))
+            if len(names) > 2:
+                sys.exit(f"{where}: {len(names)} names of slots; one, or two that share the values")
+            domains[-1].slots[names] = values
+        elif line[0] in "=~":
+            domains[-1].intents.append(Intent(line.strip("=~ "), symmetric=line[0] == "~"))
         elif not domains[-1].intents:
             sys.exit(f"{where}: a pattern before the first intent (= name)")
         else:
             if set("[]{}") & set(_PART.sub("", line)):
                 sys.exit(f"{where}: brackets that do not close, or one within another: {line}")
             domains[-1].intents[-1].patterns.append(line)
-            if unknown := domains[-1].intents[-1].slots() - set(domains[-1].slots):
+            if unknown := domains[-1].intents[-1].slots().difference(*domains[-1].slots):
                 sys.exit(f"{where}: slot {unknown.pop()!r} has no values in its domain (@slot: value|value)")
     for domain in domains:
         for intent in domain.intents:
@@ -100,6 +118,8 @@ def similar(domain: Domain, intent: Intent, rng: random.Random) -> tuple[str, st
     first = intent.draw(values, rng)
     if rng.random() < SAME_TEXT:
         return first, first + rng.choice(("", "？" if first.endswith(("吗", "呢", "么")) else "。"))
+    if intent.symmetric and rng.random() < EXCHANGED:
+        values = domain.exchanged(values)
     others = [intent.draw(values, rng) for _ in range(SIMILAR_DRAWN)]
     # Every second time the other one shares the fewest characters: the others differ in a word or two.
     return first, min(others, key=lambda text: _shared(first, text)) if rng.random() < 0.5 else others[0]
@@ -108,24 +128,38 @@ def similar(domain: Domain, intent: Intent, rng: random.Random) -> tuple[str, st
 def different(
     domain: Domain, intent: Intent, domains: list[Domain], rng: random.Random
 ) -> tuple[str, str] | None:
-    """A sentence of an intent and one of another, or with another value; None where none was found."""
+    """A sentence of an intent and one of another, or with other values; None where none was found."""
     values = domain.values(rng)
-    first = intent.draw(values, rng)
-    if rng.random() < ELSEWHERE:
+    first, slots = intent.draw(values, rng), intent.slots()
+    ordered = not intent.symmetric and any(
+        len(names) > 1 and slots.issuperset(names) for names in domain.slots
+    )
+    if ordered and rng.random() < EXCHANGED:
+        return first, _nearest(
+            first, [intent.draw(domain.exchanged(values), rng) for _ in range(SIMILAR_DRAWN)], rng
+        )
+    own = rng.random() >= ELSEWHERE
+    if not own:
         domain = rng.choice(domains)
     drawn = []
-    slots = intent.slots() if intent in domain.intents else set()
     for _ in range(DIFFERENT_DRAWN):
         other, its = rng.choice(domain.intents), domain.values(rng)
-        if slots and rng.random() < 0.5:
+        if own and slots and rng.random() < 0.5:
             other = intent
-        if other is intent and all(its[slot] == values[slot] for slot in slots):
-            continue
+        if other is intent:
+            alike = [values, domain.exchanged(values)] if intent.symmetric else [values]
+            if any(all(its[slot] == one[slot] for slot in slots) for one in alike):
+                continue
+        elif own and rng.random() < 0.5:
+            its = values
         drawn.append(other.draw(its, rng))
     drawn = [text for text in drawn if text != first]
-    if not drawn:
-        return None
-    return first, max(drawn, key=lambda text: _shared(first, text)) if rng.random() < 0.67 else drawn[0]
+    return (first, _nearest(first, drawn, rng)) if drawn else None
+
+
+def _nearest(first: str, drawn: list[str], rng: random.Random) -> str:
+    """Of the sentences drawn the one that shares most characters, in two thirds of the cases; else the first."""
+    return max(drawn, key=lambda text: _shared(first, text)) if rng.random() < 0.67 else drawn[0]
 
 
 def pairs(domains: list[Domain], each: int, rng: random.Random) -> Iterator[tuple[str, str, int]]:

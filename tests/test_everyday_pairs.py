@@ -80,6 +80,35 @@ def test_one_intent_is_similar_and_others_are_not(tmp_path: Path) -> None:
     assert values and not any(row["label"] for row in values)
 
 
+def test_exchanged_values_mean_something_else_unless_said_so(tmp_path: Path) -> None:
+    file = tmp_path / "patterns.txt"
+    file.write_text(
+        "## 身高\n@甲 乙: 我|你|他\n= 更高\n{甲}比{乙}高\n{乙}比{甲}矮\n~ 一样高\n{甲}和{乙}一样高\n",
+        encoding="utf-8",
+    )
+    done = run(file, "--each", "200")
+    assert done.returncode == 0
+
+    def meaning(text: str) -> object:
+        text = text.rstrip("。")
+        one, two = text[0], text[2]
+        if "一样" in text:
+            return frozenset((one, two))
+        return (one, two) if text.endswith("高") else (two, one)
+
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    for row in rows:
+        assert one_of(row, "我你他") and (meaning(row["texta"]) == meaning(row["textb"])) == row["label"], row
+    turned = [
+        row for row in rows if Counter(row["texta"]) == Counter(row["textb"]) and row["texta"] != row["textb"]
+    ]
+    assert {(row["label"], "一样" in row["texta"]) for row in turned} == {(0, False), (1, True)}
+
+
+def one_of(row: dict[str, object], values: str) -> bool:
+    return all(len(set(str(row[name])) & set(values)) == 2 for name in ("texta", "textb"))
+
+
 @pytest.mark.parametrize(
     ("text", "line", "part"),
     [
@@ -90,6 +119,8 @@ def test_one_intent_is_similar_and_others_are_not(tmp_path: Path) -> None:
         ("## 账号\n= 改\n{手机}怎么改\n", 3, "手机"),
         ("## 账号\n@手机: 苹果\n", 2, "two different ones"),
         ("## 账号\n@手机: 苹果|\n", 2, "two different ones"),
+        ("## 账号\n@甲 乙: 苹果|苹果|华为\n", 2, "two different ones"),
+        ("## 账号\n@甲 乙 丙: 苹果|华为|小米\n", 2, "3 names"),
     ],
 )
 def test_lines_that_cannot_be_read(tmp_path: Path, text: str, line: int, part: str) -> None:
@@ -123,17 +154,30 @@ def sentences(script: ModuleType, pattern: str) -> set[str]:
     return said
 
 
+def exchanged(text: str, names: tuple[str, str]) -> str:
+    one, two = (f"{{{name}}}" for name in names)
+    return two.join(part.replace(two, one) for part in text.split(one))
+
+
 def test_no_sentence_has_two_meanings(script: ModuleType) -> None:
     files = sorted((RECIPES / "everyday").glob("*.txt"))
     assert len(files) > 3
     count = 0
     for file in files:
         for domain in script.read_patterns(file):
-            seen: dict[str, str] = {}
+            seen: dict[str, tuple[str, bool]] = {}
+            turned = [names for names in domain.slots if len(names) == 2]
             for intent in domain.intents:
                 for text in set().union(*(sentences(script, pattern) for pattern in intent.patterns)):
-                    assert seen.setdefault(text, intent.name) == intent.name, (file.name, domain.name, text)
+                    assert seen.setdefault(text, (intent.name, False)) == (intent.name, False), (
+                        file.name,
+                        text,
+                    )
                     assert text.strip() == text and text
+                    for names in turned:
+                        other = exchanged(text, names)
+                        meant = (intent.name, not intent.symmetric and other != text)
+                        assert seen.setdefault(other, meant) == meant, (file.name, domain.name, text, other)
                 count += 1
                 slots = [set(re.findall(r"\{([^}]*)\}", pattern)) for pattern in intent.patterns]
                 assert all(found == slots[0] for found in slots), (file.name, intent.name)
