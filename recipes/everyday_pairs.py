@@ -8,13 +8,14 @@ with one pattern a line: `[a|b|]` is one of its parts, the empty one too, `{slot
 the same value mean the same (label 1); those of two intents of a domain, or with another value, do not (0). Of the
 latter, two thirds are those that share most characters among eight drawn.
 
-Two slots of one list, `@a b: value|value`, have different values; with these exchanged a sentence means something else,
-unless its intent begins with `~` in place of `=`: 我比他高 / 他比我高, but 我和他一样高 / 他和我一样高.
+Two slots of one list, `@a b: value|value`, have different values; with those of one list exchanged a sentence means
+something else, unless its intent begins with `~` in place of `=`: 我比他高 / 他比我高, but 我和他一样高 / 他和我一样高.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import re
@@ -68,12 +69,14 @@ class Domain:
             drawn |= zip(names, rng.sample(values, len(names)), strict=True)
         return drawn
 
-    def exchanged(self, values: dict[str, str]) -> dict[str, str]:
-        """Return the values with those of slots of one list exchanged."""
-        turned = dict(values)
-        for names in self.slots:
-            turned |= {name: values[other] for name, other in zip(names, reversed(names), strict=True)}
-        return turned
+    def lists(self, intent: Intent) -> list[tuple[str, ...]]:
+        """The slots of one list that an intent has both of."""
+        return [names for names in self.slots if len(names) > 1 and intent.slots().issuperset(names)]
+
+
+def exchanged(values: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    """Return the values with those of some slots in the opposite order."""
+    return values | {name: values[other] for name, other in zip(names, reversed(names), strict=True)}
 
 
 def read_patterns(path: Path) -> list[Domain]:
@@ -109,6 +112,8 @@ def read_patterns(path: Path) -> list[Domain]:
         for intent in domain.intents:
             if not intent.patterns:
                 sys.exit(f"{path}: intent {intent.name!r} has no pattern")
+            if intent.symmetric and not domain.lists(intent):
+                sys.exit(f"{path}: intent {intent.name!r} (~) has no two slots of one list")
     return domains
 
 
@@ -119,7 +124,7 @@ def similar(domain: Domain, intent: Intent, rng: random.Random) -> tuple[str, st
     if rng.random() < SAME_TEXT:
         return first, first + rng.choice(("", "？" if first.endswith(("吗", "呢", "么")) else "。"))
     if intent.symmetric and rng.random() < EXCHANGED:
-        values = domain.exchanged(values)
+        values = exchanged(values, rng.choice(domain.lists(intent)))
     others = [intent.draw(values, rng) for _ in range(SIMILAR_DRAWN)]
     # Every second time the other one shares the fewest characters: the others differ in a word or two.
     return first, min(others, key=lambda text: _shared(first, text)) if rng.random() < 0.5 else others[0]
@@ -130,14 +135,17 @@ def different(
 ) -> tuple[str, str] | None:
     """A sentence of an intent and one of another, or with other values; None where none was found."""
     values = domain.values(rng)
-    first, slots = intent.draw(values, rng), intent.slots()
-    ordered = not intent.symmetric and any(
-        len(names) > 1 and slots.issuperset(names) for names in domain.slots
-    )
-    if ordered and rng.random() < EXCHANGED:
-        return first, _nearest(
-            first, [intent.draw(domain.exchanged(values), rng) for _ in range(SIMILAR_DRAWN)], rng
-        )
+    first, slots, lists = intent.draw(values, rng), intent.slots(), domain.lists(intent)
+    if lists and not intent.symmetric and rng.random() < EXCHANGED:
+        # One list alone: with both exchanged, 1990 in Beijing and 1995 in Xi'an stay what they are.
+        turned = exchanged(values, rng.choice(lists))
+        return first, _nearest(first, [intent.draw(turned, rng) for _ in range(SIMILAR_DRAWN)], rng)
+    alike = [
+        values,
+        *(exchanged(exchanged(values, one), two) for one, two in itertools.combinations(lists, 2)),
+    ]
+    if intent.symmetric:
+        alike += [exchanged(values, names) for names in lists]
     own = rng.random() >= ELSEWHERE
     if not own:
         domain = rng.choice(domains)
@@ -147,7 +155,6 @@ def different(
         if own and slots and rng.random() < 0.5:
             other = intent
         if other is intent:
-            alike = [values, domain.exchanged(values)] if intent.symmetric else [values]
             if any(all(its[slot] == one[slot] for slot in slots) for one in alike):
                 continue
         elif own and rng.random() < 0.5:

@@ -131,11 +131,32 @@ def test_lines_that_cannot_be_read(tmp_path: Path, text: str, line: int, part: s
     assert f"patterns.txt:{line}:" in done.stderr and part in done.stderr, done.stderr
 
 
-def test_an_intent_without_patterns(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("## 账号\n= 改\n= 忘\n密码忘了\n", "'改' has no pattern"),
+        ("## 账号\n@号: 甲|乙\n~ 改\n{号}改了\n", "'改' (~) has no two slots"),
+    ],
+)
+def test_intents_that_say_nothing(tmp_path: Path, text: str, part: str) -> None:
     file = tmp_path / "patterns.txt"
-    file.write_text("## 账号\n= 改\n= 忘\n密码忘了\n", encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
     done = run(file)
-    assert done.returncode == 1 and "'改' has no pattern" in done.stderr
+    assert done.returncode == 1 and part in done.stderr
+
+
+def test_lists_are_exchanged_one_at_a_time(script: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "patterns.txt"
+    file.write_text(
+        "## 经历\n@起 止: 北京|上海\n@前 后: 早|晚\n= 住过\n{前}年住{起}{后}年住{止}\n", encoding="utf-8"
+    )
+    found = [row for row in script.pairs(script.read_patterns(file), 300, random.Random(0)) if not row[2]]
+    assert found
+    for first, other, _ in found:
+        assert {first[:1] + first[3:5], first[5:6] + first[8:]} != {
+            other[:1] + other[3:5],
+            other[5:6] + other[8:],
+        }
 
 
 def sentences(script: ModuleType, pattern: str) -> set[str]:
