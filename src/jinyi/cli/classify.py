@@ -34,7 +34,13 @@ def classify(
         str | None, typer.Option(help="Label words joined by commas, as 体育,财经; default: the model's own.")
     ] = None,
     prompt: Annotated[str | None, typer.Option(help="Text before the input, {} for the label word.")] = None,
-    calibrate: Annotated[bool, typer.Option(help="Remove the preference for frequent label words.")] = False,
+    calibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="Remove the preference for frequent label words; default: where some are new to the model.",
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Labels shown for each text.")] = 3,
     column: Annotated[str | None, typer.Option(help="Column of the text; found by usual names.")] = None,
     encoding: Encoding = "utf-8",

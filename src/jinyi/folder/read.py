@@ -35,7 +35,14 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _MLM_TASKS = ("topic", "mlm")
 _CLASSIFIER_TASKS = ("pair", "classes")
 # Entries of jinyi.json that are no plain values.
-_KINDS = {"labels": list, "prompts": dict, "calibration": dict, "topic": dict, "int8": dict}
+_KINDS = {
+    "labels": list,
+    "trained_words": list,
+    "prompts": dict,
+    "calibration": dict,
+    "topic": dict,
+    "int8": dict,
+}
 
 
 def read_folder(

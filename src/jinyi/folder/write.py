@@ -66,6 +66,7 @@ def write_folder(
     problem_type: str | None = None,
     prompts: Mapping[str, str] | None = None,
     default_prompt_name: str | None = None,
+    trained_words: Sequence[str] = (),
     max_length: int | None = None,
     dtype: str = "float32",
     name: str | None = None,
@@ -113,6 +114,8 @@ def write_folder(
             is yes or no whatever this says.
         prompts: named prompts.
         default_prompt_name: the prompt used when none is named.
+        trained_words: label words that a topic model was trained to say: where others are asked for too, each word's
+            score on a text without content is subtracted (see `TopicClassifier`).
         max_length: longest input in tokens; None takes all positions of the encoder.
         dtype: `"float32"`, `"float16"` or `"bfloat16"`, the stored type. Readers compute in float32 all the same.
         name: name of the model; None takes the folder's.
@@ -216,6 +219,7 @@ def write_folder(
             "segment_ids": segment_ids,
             "prompts": dict(prompts or {}),
             "default_prompt_name": default_prompt_name,
+            "trained_words": list(trained_words),
             "max_length": length,
             "calibration": calibration,
             "golden": golden.to_dict() if isinstance(golden, Golden) else None,

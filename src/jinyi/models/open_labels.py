@@ -13,7 +13,14 @@ from jinyi.models.heads import softmax
 from jinyi.models.pair_scorer import sigmoid
 from jinyi.models.source import Source
 from jinyi.models.work import Work, run
-from jinyi.models.zero_shot import NO_CONTENT, check_prompt, label_work, own_prompt, word_ids
+from jinyi.models.zero_shot import (
+    NO_CONTENT,
+    check_prompt,
+    label_work,
+    needs_calibration,
+    own_prompt,
+    word_ids,
+)
 from jinyi.runtime import Head
 from jinyi.tokens import TruncateMode
 
@@ -58,7 +65,7 @@ class OpenLabels:
 
         Returns:
             work whose `finish` gives float32 [n, labels]: probabilities that sum to 1, or with `multi_label` each for
-            itself.
+            itself. As in `TopicClassifier`, scores without a text are subtracted where a label is new to the model.
 
         Raises:
             InputError: a text, label or prompt that cannot be used.
@@ -71,13 +78,15 @@ class OpenLabels:
         template = self.prompt if prompt is None else check_prompt(prompt)
         logs = self._log_probs(checked, labels, template, mode)
         refuse_cut(logs.report, truncate, self.source.folder.max_length)
-        if not multi_label and len(labels) > 1:
+        shared = not multi_label and len(labels) > 1
+        if shared and not needs_calibration(self.source.folder, labels):
             return replace(logs, finish=lambda outputs: softmax(logs.finish(outputs)))
         without = self._log_probs([NO_CONTENT], labels, template, "report")
         count = len(logs.passes)
 
         def finish(outputs: list[FloatArray]) -> FloatArray:
-            return sigmoid(logs.finish(outputs[:count]) - without.finish(outputs[count:]))
+            odds = logs.finish(outputs[:count]) - without.finish(outputs[count:])
+            return softmax(odds) if shared else sigmoid(odds)
 
         return Work((*logs.passes, *without.passes), finish, logs.report)
 

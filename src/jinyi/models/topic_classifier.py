@@ -64,7 +64,8 @@ class TopicClassifier(TextEstimator):
             worth at most. What words and examples say is mixed accordingly, or with less of the words where texts left
             out of a fit are told better so; 0 leaves the words out.
         calibrate: zero-shot: subtract each label's score on a text without content (contextual calibration, Zhao et
-            al. 2021), which removes the preference for frequent words. It changes labels and needs no labelled texts;
+            al. 2021), which removes the preference for frequent words, and for those that the model was trained to say.
+            None does so where a label word is none of these. It changes labels and needs no labelled texts;
             the temperature that `jinyi calibrate` fits changes probabilities alone.
         precision: "float32", "bfloat16", "int8", "int8-weights", "int8-dynamic", or "auto" for float32.
         threads: processor threads; None takes the cores really available.
@@ -92,7 +93,7 @@ class TopicClassifier(TextEstimator):
         whitening: int | None = None,
         C: float | None = None,
         word_examples: float = WORD_EXAMPLES,
-        calibrate: bool = False,
+        calibrate: bool | None = None,
         precision: str = "auto",
         threads: int | None = None,
         device: str = "cpu",

@@ -20,7 +20,7 @@ from jinyi.models.source import Source
 from jinyi.models.temperature import TopicCalibration
 from jinyi.models.topic_folder import TopicHead, read_head
 from jinyi.models.work import Pass, Work
-from jinyi.models.zero_shot import ZeroShot, check_prompt, own_prompt
+from jinyi.models.zero_shot import ZeroShot, check_prompt, needs_calibration, own_prompt
 from jinyi.runtime import Engine, Head
 from jinyi.tokens import TruncateMode, TruncationReport
 
@@ -32,7 +32,8 @@ class TopicModel:
         source: a topic, language, classifier or embedding model.
         labels: label words; None takes the folder's own, and then what was fitted and saved too.
         prompt: with {} for the word; None takes the folder's own.
-        calibrate: contextual calibration, see `ZeroShot`.
+        calibrate: contextual calibration, see `ZeroShot`; None takes what the folder was saved with, and with other
+            label words what `needs_calibration` says.
 
     Raises:
         FolderError: a pair model, or golden sentences that come out differently.
@@ -47,7 +48,9 @@ class TopicModel:
         word_weight: how much the label words count beside what was fitted.
     """
 
-    def __init__(self, source: Source, *, labels: Labels | None, prompt: str | None, calibrate: bool) -> None:
+    def __init__(
+        self, source: Source, *, labels: Labels | None, prompt: str | None, calibrate: bool | None
+    ) -> None:
         folder = source.folder
         if folder.task == "pair":
             raise FolderError(
@@ -78,9 +81,10 @@ class TopicModel:
         self.method = str(fitted["method"]) if fitted else None
         self.features = str(fitted.get("features", "vectors"))
         self.word_weight = float(fitted.get("word_weight", 0.0))
-        self.contextual = self.method != "prompt" and (
-            calibrate or (labels is None and bool(saved.get("calibrate")))
-        )
+        if calibrate is None:
+            told = saved.get("calibrate") if labels is None else None
+            calibrate = needs_calibration(folder, self.words.values()) if told is None else bool(told)
+        self.contextual = self.method != "prompt" and calibrate
         if self.words:
             words = list(self.words.values())
             self._zero_shot = ZeroShot(source, words, self.prompt, calibrate=self.contextual)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,20 @@ from jinyi.tokens import TruncateMode, TruncationReport
 DEFAULT_PROMPT = "下面是一则关于{}的新闻："
 NO_CONTENT = "。"
 """Stands for "no text" in contextual calibration (Zhao et al. 2021)."""
+
+
+def needs_calibration(folder: ModelFolder, words: Iterable[str]) -> bool:
+    """Whether each word's score on a text without content is to be subtracted where nobody says so.
+
+    A model that was trained to say certain label words says others seldom, whatever the text (docs/experiments.md); one
+    that was not trained for topics, or whose folder does not tell the words, is taken as it is.
+
+    Args:
+        folder: the model.
+        words: the label words that are asked for.
+    """
+    trained = set(folder.record.get("trained_words") or ())
+    return bool(trained) and not trained.issuperset(words)
 
 
 class ZeroShot:

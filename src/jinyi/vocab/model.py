@@ -103,6 +103,7 @@ def prune_model(
         problem_type=old.problem_type,
         prompts=old.prompts,
         default_prompt_name=old.default_prompt_name,
+        trained_words=record.get("trained_words") or (),
         max_length=old.max_length,
         dtype=old.stored_type,
         summary=record.get("summary"),

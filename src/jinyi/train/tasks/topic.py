@@ -220,6 +220,7 @@ class TopicTask(Task):
             "labels": self._train[0].words,
             "prompts": prompts,
             "default_prompt_name": self._train[0].rows.name,
+            "trained_words": sorted({word for topics in self._train for word in topics.words}),
         }
 
     @property
