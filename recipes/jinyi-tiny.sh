@@ -53,7 +53,7 @@ fi
 # Everyday sentences from patterns of our own.
 if [ ! -e "$data/everyday/train.jsonl" ]; then
     mkdir -p "$data/everyday"
-    python "$here/everyday_pairs.py" "$here"/everyday/*.txt --each 40 > "$data/everyday/train.jsonl.part"
+    python "$here/everyday_pairs.py" "$here"/everyday/*.txt --each 25 > "$data/everyday/train.jsonl.part"
     mv "$data/everyday/train.jsonl.part" "$data/everyday/train.jsonl"
 fi
 # Sentences in which one word decides, or none.

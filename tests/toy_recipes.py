@@ -18,8 +18,11 @@ from small_models import random_weights, write_small
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 LETTERS = "我你他今天明早晚吃饭看书听歌买卖东西大小多少好坏来去上下左右前后快慢高低"
-WORDS = "书籍平板手机水果洗发热器蒙牛衣服计算酒店差评好负面正"
-PROMPTS = "下面是一则关于的新闻：接来，跟相内容这句描述学科生活评论"
+WORDS = (
+    "书籍平板手机水果洗发热器蒙牛衣服计算酒店差评好负面正失望满意批表扬"
+    "艺术明星运动金融楼市车辆学校数码国防旅行世界股农村游戏人生历史影视赛事经济住房轿习武景点海外证券三网"
+)
+PROMPTS = "下面是一则关于的新闻：接来，跟相内容这句描述学科生活评论条"
 SHAPE = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
