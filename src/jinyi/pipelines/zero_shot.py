@@ -76,7 +76,8 @@ class ZeroShotPipeline(Pipeline[ZeroShotOptions]):
     """Chooses among labels that the model was not trained on.
 
     - A **language model** (topic or MLM folder) reads the label's word in a prompt: a label's score is the softmax of
-      the words' mean log-probability per token, as `TopicClassifier` computes it. With `multi_label` it is
+      the words' mean log-probability per token, as `TopicClassifier` computes it: less that without a text, where a
+      label is new to a model whose folder tells what it was trained to say. With `multi_label` it is
       sigmoid(log P(word | prompt, text) - log P(word | prompt alone)): above 0.5 where the text makes it likelier.
     - A **model of entailment** (labels entailment, contradiction and perhaps neutral) reads the text with
       `hypothesis_template` as a pair: the softmax of entailment over labels, or with `multi_label` of entailment
