@@ -26,6 +26,7 @@ from jinyi.evals.topic_figures import MOST_CLASSES, confusion, mean_cosine, plan
 from jinyi.evals.topic_scores import class_f1, mean_macro_f1
 from jinyi.evals.topic_systems import Answers
 from jinyi.evals.topics import evaluate_topics
+from jinyi.folder.write import update_record
 from jinyi.models.source import Source
 from jinyi.models.whitening import Whitening
 from jinyi.runtime import Head
@@ -95,6 +96,13 @@ def train_of(data: TopicData, fold: int) -> tuple[list[str], list[str]]:
     rows = data.folds[fold].train
     assert rows is not None
     return rows.texts, [data.labels.codes[target] for target in rows.targets]
+
+
+def test_words_that_are_new_to_the_model_are_calibrated(model: str, folds: TopicData, tmp_path: Path) -> None:
+    new = update_record(model, target=tmp_path / "topic", trained_words=["新"])
+    zero = jinyi.TopicClassifier.load(new, labels=WORDS, prompt=PROMPT, calibrate=True)
+    row = run(str(new), folds)[f"topic, zero-shot, “{PROMPT}”, calibrated"]
+    assert row.scores == pytest.approx(scores(folds, [zero.predict(folds.folds[0].scored.texts)]))
 
 
 def test_rows_equal_the_classifier(model: str, folds: TopicData) -> None:

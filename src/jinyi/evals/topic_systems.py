@@ -95,12 +95,16 @@ def zero_shot(
     model: Model, data: TopicData, folds: Sequence[Fold], prompt_name: str, prompt: str | None
 ) -> Answers:
     """Score the label words in a prompt, without any training row."""
-    scores, cut = _word_scores(model.classifier(labels=data.labels.by_word, prompt=prompt), folds)
+    classifier = model.classifier(labels=data.labels.by_word, prompt=prompt)
+    scores, cut = _word_scores(classifier, folds)
     # One answer for the folds that score one file: nothing deviates between them.
     done = {id(proba): best_of(proba, np.arange(len(data.labels))) for proba in scores}
     answers = [done[id(proba)] for proba in scores]
-    settings = {"method": "zero-shot", "prompt": prompt}
-    return answers_of(model, f"zero-shot, {prompt_name}", answers, settings, cut=cut)
+    # A model that was trained to say other words is calibrated unless its folder says nothing of them.
+    calibrated = bool(classifier.state().get("contextual"))
+    settings = {"method": "zero-shot", "prompt": prompt, "calibrated": calibrated}
+    name = f"zero-shot, {prompt_name}" + (", calibrated" if calibrated else "")
+    return answers_of(model, name, answers, settings, cut=cut)
 
 
 def _word_scores(classifier: TopicClassifier, folds: Sequence[Fold]) -> tuple[list[FloatArray], int]:
