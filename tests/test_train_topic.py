@@ -19,6 +19,8 @@ from forked import succeed  # noqa: E402
 from jinyi import InputError, TopicClassifier, TruncationWarning  # noqa: E402
 from jinyi.folder import read_folder, write_folder  # noqa: E402
 from jinyi.label_words import label_words  # noqa: E402
+from jinyi.models.seen import knows  # noqa: E402
+from jinyi.models.source import Source as OpenedSource  # noqa: E402
 from jinyi.tokens import Tokenizer, build_tokenizer  # noqa: E402
 from jinyi.train.data.topics import Prompt  # noqa: E402
 from jinyi.train.losses import supcon  # noqa: E402
@@ -257,6 +259,29 @@ def test_rows_of_one_kind_in_two_files_name_the_prompts_once(tmp_path: Path) -> 
     assert task_of(own).folder()["prompts"] == {"news": PROMPTS[0], "news_2": PROMPTS[1], "less": PROMPTS[0]}
 
 
+def test_folder_tells_the_texts_that_it_was_trained_on(tmp_path: Path) -> None:
+    train, other = (
+        write_rows(tmp_path / "news" / "train.jsonl", 24),
+        write_rows(tmp_path / "dev.jsonl", 24, seed=1),
+    )
+    own = recipe(train)
+    source = OpenedSource.open(made(own, tmp_path / "model"), "topic", threads=1)
+    known, new = (
+        [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines()]
+        for file in (train, other)
+    )
+    assert knows(source, known) and not knows(source, new)
+    silent = replace(own, output=replace(own.output, seen_texts=False))
+    assert not knows(OpenedSource.open(made(silent, tmp_path / "silent"), "topic", threads=1), known)
+
+
+def made(own: Recipe, path: Path) -> Path:
+    """The folder that a run of this recipe ends with, of random weights."""
+    task = task_of(own)
+    weights, config = task.network.weights(), task.network.config
+    return write_folder(path, config=config, weights=weights, tokenizer=TOKENIZER, **task.folder())
+
+
 def test_embedding_family(tmp_path: Path) -> None:
     train = write_rows(tmp_path / "news" / "train.jsonl")
     dev = write_rows(tmp_path / "news" / "dev.jsonl", 30, seed=1)
@@ -265,7 +290,8 @@ def test_embedding_family(tmp_path: Path) -> None:
     fit(task, 40)
     scores = task.evaluate()
     assert scores["accuracy"] == scores["prompted_accuracy"] == 1.0
-    assert task.folder() == {"task": "embed", "pooling": "mean", "normalize": True}
+    told = task.folder()
+    assert told.pop("seen_texts") and told == {"task": "embed", "pooling": "mean", "normalize": True}
     vectors = task.vectors(task._train[0], np.arange(60))
     with torch.no_grad():
         ids = torch.tensor([[2, *task._train[0].rows.texts[0][7].tolist(), 3]])

@@ -38,11 +38,13 @@ _CLASSIFIER_TASKS = ("pair", "classes")
 _KINDS = {
     "labels": list,
     "trained_words": list,
+    "seen_texts": str,
     "prompts": dict,
     "calibration": dict,
     "topic": dict,
     "int8": dict,
 }
+_NAMES = {list: "list", dict: "object", str: "string"}
 
 
 def read_folder(
@@ -194,9 +196,7 @@ def _read_record(root: Path) -> dict[str, Any]:
             raise FolderError(
                 where=where,
                 found=f"{key} = {shorten(value)}",
-                expected="texts by their names"
-                if key == "prompts"
-                else f"a JSON {'list' if kind is list else 'object'}",
+                expected="texts by their names" if key == "prompts" else f"a JSON {_NAMES[kind]}",
                 fix="Correct the file.",
             )
     return record

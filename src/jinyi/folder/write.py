@@ -67,6 +67,7 @@ def write_folder(
     prompts: Mapping[str, str] | None = None,
     default_prompt_name: str | None = None,
     trained_words: Sequence[str] = (),
+    seen_texts: str | None = None,
     max_length: int | None = None,
     dtype: str = "float32",
     name: str | None = None,
@@ -116,6 +117,7 @@ def write_folder(
         default_prompt_name: the prompt used when none is named.
         trained_words: label words that a topic model was trained to say: where others are asked for too, each word's
             score on a text without content is subtracted (see `TopicClassifier`).
+        seen_texts: which labelled texts the encoder was trained on, as `jinyi.models.seen.SeenTexts.to_text` says it.
         max_length: longest input in tokens; None takes all positions of the encoder.
         dtype: `"float32"`, `"float16"` or `"bfloat16"`, the stored type. Readers compute in float32 all the same.
         name: name of the model; None takes the folder's.
@@ -220,6 +222,7 @@ def write_folder(
             "prompts": dict(prompts or {}),
             "default_prompt_name": default_prompt_name,
             "trained_words": list(trained_words),
+            "seen_texts": seen_texts,
             "max_length": length,
             "calibration": calibration,
             "golden": golden.to_dict() if isinstance(golden, Golden) else None,

@@ -18,7 +18,7 @@ from jinyi.models.common import FloatArray
 from jinyi.models.heads import LeftOut, left_out_rows, softmax
 from jinyi.models.ngrams import NgramWeights, SparseRows
 
-FEATURES = ("both", "vectors", "ngrams")
+FEATURES = ("auto", "both", "vectors", "ngrams")
 _VECTOR_EXAMPLES = 2.0  # of each class, that vectors are worth beside n-grams; chosen on dev sets
 _VECTOR_SHARES = (0.05, 0.5)  # of a row's squared length, the least and the most
 _MOST_WEIGHTS = 1 << 23  # of n-grams times classes: 16 MB in the saved file

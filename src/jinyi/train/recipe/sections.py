@@ -213,6 +213,8 @@ class Output:
         dtype: stored type of the weights.
         max_length: longest input of the finished model, in tokens; None takes the encoder's positions.
         card: extra Markdown for the model card.
+        seen_texts: for topics: leave up to 8,192 hashes of labelled texts in the folder, by which `TopicClassifier.fit`
+            sees that the encoder knows them. Whoever has the folder can tell whether a text is among these.
     """
 
     name: str | None = None
@@ -221,6 +223,7 @@ class Output:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     max_length: int | None = None
     card: str | None = None
+    seen_texts: bool = True
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from jinyi import metrics
 from jinyi.errors import InputError
 from jinyi.models.heads import ReferenceHead
+from jinyi.models.seen import SeenTexts
 from jinyi.tokens import Tokenizer
 from jinyi.train.data.chance import below
 from jinyi.train.data.masking import Masking, ordinary_tokens
@@ -204,8 +206,9 @@ class TopicTask(Task):
         A classifier has the labels and prompts of the first file as its own. Of files with the same words and prompts,
         such as those of labelled and of pseudo-labelled rows, the first one names the prompts.
         """
+        seen = self._seen.to_text() if self.recipe.output.seen_texts else None
         if not self._by_words:
-            return {"task": "embed", "pooling": "mean", "normalize": True}
+            return {"task": "embed", "pooling": "mean", "normalize": True, "seen_texts": seen}
         first: dict[tuple[tuple[str, ...], tuple[str, ...]], Topics] = {}
         for topics in self._train:
             first.setdefault((topics.words, tuple(prompt.text for prompt in topics.prompts)), topics)
@@ -221,7 +224,13 @@ class TopicTask(Task):
             "prompts": prompts,
             "default_prompt_name": self._train[0].rows.name,
             "trained_words": sorted({word for topics in self._train for word in topics.words}),
+            "seen_texts": seen,
         }
+
+    @cached_property
+    def _seen(self) -> SeenTexts:
+        texts = (topics.rows.texts[0] for topics in self._train)
+        return SeenTexts.of(side[row] for side in texts for row in range(len(side)))
 
     @property
     def _by_words(self) -> bool:

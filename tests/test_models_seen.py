@@ -1,0 +1,152 @@
+"""An encoder that was trained on the very texts of a fit: its vectors are left out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jinyi import TopicClassifier
+from jinyi.convert.carried import carried
+from jinyi.errors import FolderError
+from jinyi.evals.topic_data import read_topic_data
+from jinyi.evals.topics import evaluate_topics
+from jinyi.folder import read_folder
+from jinyi.folder.write import update_record
+from jinyi.models.mixture import KNOWN_WEIGHT
+from jinyi.models.seen import MOST_HASHES, SeenTexts, knows
+from jinyi.models.source import Source
+
+WORDS = ["体育", "财经"]
+PROMPT = "下面是关于{}的新闻："
+EACH = 30
+rng = np.random.default_rng(5)
+
+
+def made(word: str, count: int) -> list[str]:
+    parts = {"体育": "球队比赛进场赢", "财经": "股市银行今年涨"}[word]
+    other = "的一天很好怎么改密码新闻"
+    return [
+        "".join(rng.choice(list(parts), 3)) + "".join(rng.choice(list(other), 6)) + str(number)
+        for number in range(count)
+    ]
+
+
+TEXTS = [text for word in WORDS for text in made(word, EACH)]
+LABELS = [word for word in WORDS for _ in range(EACH)]
+NEW = [text for word in WORDS for text in made(word, EACH)]
+
+
+@pytest.fixture(scope="module")
+def folder(small_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that says it was trained on `TEXTS`."""
+    source = small_folders / "topic"
+    seen = SeenTexts.of(Source.open(source, "topic", threads=1).tokenizer.read(TEXTS)).to_text()
+    target = tmp_path_factory.mktemp("seen") / "topic"
+    return update_record(source, target=target, seen_texts=seen)
+
+
+def test_share_of_a_large_set_is_estimated_from_few_hashes() -> None:
+    tokens = rng.integers(5, 8000, (100_000, 40)).astype(np.uint16)
+    seen = SeenTexts.of(tokens[:80_000])
+    assert len(seen.hashes) == MOST_HASHES and len(seen.to_text()) < 45_000
+    again = SeenTexts.from_text(seen.to_text(), "here")
+    assert np.array_equal(again.hashes, seen.hashes)
+    assert again.share(tokens[1000:9000]) == 1.0
+    assert again.share(tokens[80_000:]) == 0.0
+    half = again.share(tokens[70_000:90_000])
+    assert half is not None and abs(half - 0.5) < 0.06  # of some 2,000 hashes
+    # What a training has cut behind the first tokens is the same text; other widths of integers too.
+    assert again.share([row[:32].tolist() for row in tokens[:2000]]) == 1.0
+    assert again.share(np.roll(tokens[:2000], 1, axis=0)[:, ::-1]) == 0.0
+
+
+def test_few_texts_say_nothing() -> None:
+    seen = SeenTexts.of([[number, 7] for number in range(10)])
+    assert seen.share([[number, 7] for number in range(3)]) is None
+    assert seen.share([[number, 7] for number in range(4)]) == 1.0
+    assert seen.share([[number, 7] for number in range(20)]) == 0.5
+
+
+def test_known_texts_are_told_from_new_ones(folder: Path, small_folders: Path) -> None:
+    source = Source.open(folder, "topic", threads=1)
+    assert knows(source, TEXTS) and not knows(source, NEW)
+    assert knows(source, TEXTS + NEW[:-1]) and not knows(source, TEXTS[:-1] + NEW)
+    assert not knows(Source.open(small_folders / "topic", "topic", threads=1), TEXTS)
+
+
+def test_vectors_of_many_known_texts_are_left_out(folder: Path, small_folders: Path, tmp_path: Path) -> None:
+    def fitted(model: Path, texts: list[str], targets: list[str], **options: object) -> TopicClassifier:
+        return TopicClassifier.load(model, threads=1, **options).fit(texts, targets)
+
+    def width(classifier: TopicClassifier) -> int:
+        head = classifier._open().head
+        return len(head.vector_weight)  # type: ignore[union-attr]
+
+    known = fitted(folder, TEXTS, LABELS, word_examples=0)
+    assert width(known) == 0
+    alone = fitted(folder, TEXTS, LABELS, word_examples=0, features="ngrams")
+    assert np.array_equal(known.predict_proba(NEW), alone.predict_proba(NEW))
+    # Where they are asked for, where the texts are new, few, or nothing is known of them, vectors count.
+    for model, texts, targets, options in (
+        (folder, TEXTS, LABELS, {"features": "both"}),
+        (folder, NEW, LABELS, {}),
+        (folder, TEXTS[6:54], LABELS[6:54], {}),
+        (small_folders / "topic", TEXTS, LABELS, {}),
+    ):
+        assert width(fitted(model, texts, targets, word_examples=0, **options)) == 32
+    words = {"labels": WORDS, "prompt": PROMPT}
+    with_words = fitted(folder, TEXTS, LABELS, **words)
+    assert width(with_words) == 0 and with_words.state()["word_weight"] == KNOWN_WEIGHT
+    assert "word_weight" not in fitted(folder, TEXTS, LABELS, **words, word_examples=0).state()
+    again = TopicClassifier.load(with_words.save(tmp_path / "saved"), threads=1)
+    assert np.array_equal(again.predict_proba(NEW), with_words.predict_proba(NEW))
+
+
+def test_evaluation_does_as_fit(folder: Path, tmp_path: Path) -> None:
+    for name, texts in (("train", TEXTS), ("dev", NEW)):
+        rows = [{"text": text, "label": label} for text, label in zip(texts, LABELS, strict=True)]
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    entries = [{"name": word, "word": word} for word in WORDS]
+    (tmp_path / "labels.json").write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
+    data = {"toy": read_topic_data(tmp_path)}
+    result = evaluate_topics(
+        [str(folder)],
+        data,
+        methods=["linear", "zero-shot"],
+        prompts=[PROMPT],
+        intervals=False,
+        baselines=False,
+        quoted=False,
+    )
+    shown = {row.protocol: row for row in result.rows}
+    name = "linear, n-grams of known rows"
+    for protocol, examples in ((name, 0.0), (f"{name}, label words, “{PROMPT}”", 6.0)):
+        fitted = TopicClassifier.load(folder, labels=WORDS, prompt=PROMPT, word_examples=examples)
+        assert shown.pop(protocol).scores["accuracy"] == pytest.approx(
+            100 * fitted.fit(TEXTS, LABELS).score(NEW, LABELS)
+        )
+    assert set(shown) == {f"zero-shot, “{PROMPT}”"}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    ["!!", "", base64.b64encode(b"abc").decode(), base64.b64encode(b"\2\0\0\0\1\0\0\0").decode()],
+)
+def test_damaged_sketch_is_refused(damaged: str) -> None:
+    with pytest.raises(FolderError, match=r"seen_texts.*sorted hashes"):
+        SeenTexts.from_text(damaged, "jinyi.json")
+
+
+def test_sketch_goes_along_with_the_same_vocabulary_alone(folder: Path, small_folders: Path) -> None:
+    opened = read_folder(folder)
+    assert carried(opened)["seen_texts"] == opened.record["seen_texts"]
+    assert carried(read_folder(small_folders / "topic"))["seen_texts"] is None
+    assert carried(read_folder(folder, task="mlm"))["seen_texts"] is None
+    with pytest.raises(FolderError, match=re.escape("a JSON string")):
+        update_record(folder, target=folder.parent / "bad", seen_texts=[1])
