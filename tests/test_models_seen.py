@@ -132,6 +132,11 @@ def test_evaluation_does_as_fit(folder: Path, tmp_path: Path) -> None:
             100 * fitted.fit(TEXTS, LABELS).score(NEW, LABELS)
         )
     assert set(shown) == {f"zero-shot, “{PROMPT}”"}
+    assert "toy: topic was trained on 100 % of the training texts, as its folder tells." in result.notes
+    own = {"toy": read_topic_data(tmp_path / "train.jsonl")}
+    notes = evaluate_topics([str(folder)], own, prompts=[PROMPT], intervals=False).notes
+    told = "trained on 100 % of the scored texts, as its folder tells. Their scores say nothing of new texts."
+    assert f"toy: topic was {told}" in notes
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from jinyi.evals.topic_data import Fold, TopicData, shared_texts
 from jinyi.evals.topic_systems import Answers
 from jinyi.evals.topic_vectors import TextVectors
+from jinyi.models.seen import known_share
 from jinyi.models.source import Source
+
+_WORTH_SAYING = 0.02  # a share of texts, estimated from some dozens of them and more
 
 
 def notes_on(data: TopicData, folds: Sequence[Fold]) -> list[str]:
@@ -34,6 +37,28 @@ def notes_on(data: TopicData, folds: Sequence[Fold]) -> list[str]:
             f"{name}: scored texts that are training texts too: {told}. Their answers are known beforehand."
         )
     return notes
+
+
+def known_texts(name: str, source: Source, folds: Sequence[Fold]) -> list[str]:
+    """Say which texts of a set the model's own training had with labels, as its folder tells.
+
+    Raises:
+        FolderError: the folder's record of its training texts is damaged.
+    """
+    parts = []
+    for what, sides in (
+        ("training", [fold.train for fold in folds if fold.train is not None]),
+        ("scored", [fold.scored for fold in folds]),
+    ):
+        texts = dict.fromkeys(text for rows in sides for text in rows.texts)
+        share = known_share(source, list(texts))
+        if share is not None and share >= _WORTH_SAYING:
+            parts.append(f"{100 * share:.0f} % of the {what} texts")
+    if not parts:
+        return []
+    spoilt = " Their scores say nothing of new texts." if "scored" in parts[-1] else ""
+    model = source.folder.path.name
+    return [f"{name}: {model} was trained on {' and '.join(parts)}, as its folder tells.{spoilt}"]
 
 
 def cut_texts(name: str, source: Source, answers: Sequence[Answers], vectors: TextVectors) -> list[str]:

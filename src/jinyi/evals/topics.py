@@ -19,7 +19,7 @@ from jinyi.evals.naming import model_names
 from jinyi.evals.result import Evaluation, Row
 from jinyi.evals.topic_data import Fold, TopicData
 from jinyi.evals.topic_figures import confusion, examples_of, f1_bars, vector_map
-from jinyi.evals.topic_notes import cut_texts, notes_on
+from jinyi.evals.topic_notes import cut_texts, known_texts, notes_on
 from jinyi.evals.topic_references import check_choices, references
 from jinyi.evals.topic_scores import quoted_rows, row_of
 from jinyi.evals.topic_systems import (
@@ -121,6 +121,7 @@ def evaluate_topics(
             source = Source.open(given, "topic", precision=precision, threads=threads)
             model = Model(given, shown, options)
             wanted = _methods(source, each, chosen, methods, model.name, result.notes)
+            result.notes += known_texts(name, source, chosen)
             vectors = TextVectors(source)
             steps = _answers(
                 model, each, chosen, wanted, vectors, _templates(each, prompts),

@@ -89,8 +89,8 @@ def seen_texts(folder: ModelFolder) -> SeenTexts | None:
     return SeenTexts.from_text(text, str(folder.path / RECORD)) if text else None
 
 
-def knows(source: Source, texts: Sequence[str]) -> bool:
-    """Whether an encoder was trained on most of these texts with their labels, as its folder tells.
+def known_share(source: Source, texts: Sequence[str]) -> float | None:
+    """Return the share of these texts that an encoder was trained on with labels; None where its folder does not tell.
 
     Cost: the tokens of up to 20,000 of the texts.
 
@@ -98,10 +98,14 @@ def knows(source: Source, texts: Sequence[str]) -> bool:
         FolderError: the folder's sketch is damaged.
     """
     seen = seen_texts(source.folder)
-    if seen is None:
-        return False
-    some = texts[:: -(-len(texts) // _LOOKED_AT)]
-    share = seen.share(source.tokenizer.read(some))
+    if seen is None or not texts:
+        return None
+    return seen.share(source.tokenizer.read(texts[:: -(-len(texts) // _LOOKED_AT)]))
+
+
+def knows(source: Source, texts: Sequence[str]) -> bool:
+    """Whether an encoder was trained on half of these texts or more, with labels; see `known_share`."""
+    share = known_share(source, texts)
     return share is not None and share >= _MOST_OF_THEM
 
 
