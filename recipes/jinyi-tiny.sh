@@ -5,10 +5,10 @@
 #
 # DATA holds the sets that the six recipes name, tnews/unlabeled.jsonl, and corpus/ with the raw text listed here.
 # Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, everyday ones in DATA/everyday and
-# DATA/contrast, pairs labelled by models in DATA/taught, rows for topics in DATA/pseudo and DATA/shortened, runs in
-# ./runs: runs/jinyi-tiny-embed/last and so on are the models. A stopped script goes on where it was when it is started again. The
-# environment variable TAUGHT is the number of pairs of questions that models label, 200,000 if it is not set; those of
-# raw text follow it.
+# DATA/contrast, pairs labelled by models in DATA/taught, rows for topics in DATA/pseudo, DATA/keywords, DATA/titles and
+# DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on are the models. A stopped script goes on where it
+# was when it is started again. The environment variable TAUGHT is the number of pairs of questions that models label,
+# 200,000 if it is not set; those of raw text follow it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1
@@ -111,6 +111,10 @@ if [ ! -e "$data/pseudo/tnews.jsonl" ]; then
         > "$data/pseudo/tnews.jsonl.part"
     mv "$data/pseudo/tnews.jsonl.part" "$data/pseudo/tnews.jsonl"
 fi
+# Keywords of the labelled titles, alone and behind them.
+mkdir -p "$data/keywords" "$data/titles"
+python "$here/keyword_rows.py" "$data/tnews/train.jsonl.xz" > "$data/keywords/tnews.jsonl"
+python "$here/keyword_rows.py" "$data/tnews/train.jsonl.xz" --with-text > "$data/titles/tnews.jsonl"
 mkdir -p "$data/shortened"
 for set in csldcp iflytek; do
     python "$here/shortened_texts.py" "$data/$set/train.jsonl.xz" --copies 4 > "$data/shortened/$set.jsonl"

@@ -153,7 +153,7 @@ def test_shipped_models_by_one_command(toy: Path, tmp_path: Path) -> None:
         toy / "data",
         data,
         ignore=shutil.ignore_patterns(
-            "shards", "lexical", "everyday", "contrast", "taught", "pseudo", "shortened"
+            "shards", "lexical", "everyday", "contrast", "taught", "pseudo", "shortened", "keywords", "titles"
         ),
     )
     shutil.copyfile(data / "tnews/dev.jsonl", data / "tnews/unlabeled.jsonl")
@@ -259,6 +259,24 @@ def test_shortened_texts_keep_some_sentences(tmp_path: Path) -> None:
     sentences = ["一是甲。", "二是乙！", "三是丙；", "四是丁.", "五是戊"]
     subsets = {"".join(part for part in sentences if part in row["text"]) for row in made}
     assert subsets == {row["text"] for row in made} and long not in subsets and len(subsets) > 5
+
+
+def test_keyword_rows_are_keywords_of_labelled_texts(tmp_path: Path) -> None:
+    rows = [
+        {"text": "甲队险胜", "label": 3, "keywords": "张三,李四,王五"},
+        {"text": "没有", "label": 1, "keywords": ""},
+        {"text": "股市", "label": 4, "keywords": "银行"},
+    ]
+    train = write_rows(tmp_path / "train.jsonl", rows * 20)
+    alone, behind = made_by("keyword_rows.py", train), made_by("keyword_rows.py", train, "--with-text")
+    assert [row["label"] for row in alone] == [row["label"] for row in behind] == [3, 4] * 20
+    parts = [re.split("[、， ]", row["text"]) for row in alone]
+    assert all(set(part) <= {"张三", "李四", "王五"} for part in parts[::2]) and parts[1] == ["银行"]
+    assert {len(part) for part in parts[::2]} == {1, 2, 3}  # some of them, in any order
+    assert len({tuple(part) for part in parts[::2] if len(part) == 3}) > 3
+    for row in behind[::2]:
+        title, *words = re.split("[、， 。]", row["text"])
+        assert title == "甲队险胜" and sorted(words) == ["张三", "李四", "王五"]
 
 
 QUESTIONS = {

@@ -98,7 +98,7 @@ def write_toy(root: Path, files: Iterable[str], *, rows: int = 24) -> None:
 def row(file: str, number: int, rng: random.Random) -> dict[str, Any]:
     """Row `number` of a file, as that set's rows are."""
     folder = Path(file).parent.name
-    if folder in ("pseudo", "shortened"):  # made of the rows of a set
+    if folder in ("pseudo", "shortened", "keywords", "titles"):  # made of the rows of a set
         folder = Path(file).name.split(".")[0]
     a, b, c = text(rng), text(rng), text(rng)
     if "fewclue" in file:
@@ -108,6 +108,8 @@ def row(file: str, number: int, rng: random.Random) -> dict[str, Any]:
         return {"anchor": a, "positive": a[:-1] + b[0], "negative": c}
     if folder in ("csldcp", "iflytek"):
         a = f"{a}。{b}。{c}。"
+    if folder == "tnews":
+        return {"text": a, "label": number % CLASSES[folder], "keywords": f"{b},{c}" if number % 4 else ""}
     if folder in CLASSES or folder in ("eprstmt", "chnsenticorp", "book_review"):
         return {"text": a, "label": number % CLASSES.get(folder, 2)}
     if folder in ("cmnli", "snli_zh", "cinlid"):
