@@ -1,4 +1,4 @@
-"""An encoder that was trained on the very texts of a fit: its vectors are left out."""
+"""An encoder that was trained on the very texts of a fit: its vectors decide apart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jinyi.evals.topic_data import read_topic_data
 from jinyi.evals.topics import evaluate_topics
 from jinyi.folder import read_folder
 from jinyi.folder.write import update_record
-from jinyi.models.mixture import KNOWN_WEIGHT
+from jinyi.models.mixture import mixed
 from jinyi.models.seen import MOST_HASHES, SeenTexts, knows
 from jinyi.models.source import Source
 
@@ -79,32 +79,27 @@ def test_known_texts_are_told_from_new_ones(folder: Path, small_folders: Path) -
     assert not knows(Source.open(small_folders / "topic", "topic", threads=1), TEXTS)
 
 
-def test_vectors_of_many_known_texts_are_left_out(folder: Path, small_folders: Path, tmp_path: Path) -> None:
-    def fitted(model: Path, texts: list[str], targets: list[str], **options: object) -> TopicClassifier:
-        return TopicClassifier.load(model, threads=1, **options).fit(texts, targets)
+def fitted(model: Path, texts: list[str], targets: list[str], **options: object) -> TopicClassifier:
+    return TopicClassifier.load(model, threads=1, word_examples=0, **options).fit(texts, targets)
 
-    def width(classifier: TopicClassifier) -> int:
-        head = classifier._open().head
-        return len(head.vector_weight)  # type: ignore[union-attr]
 
-    known = fitted(folder, TEXTS, LABELS, word_examples=0)
-    assert width(known) == 0
-    alone = fitted(folder, TEXTS, LABELS, word_examples=0, features="ngrams")
-    assert np.array_equal(known.predict_proba(NEW), alone.predict_proba(NEW))
-    # Where they are asked for, where the texts are new, few, or nothing is known of them, vectors count.
-    for model, texts, targets, options in (
-        (folder, TEXTS, LABELS, {"features": "both"}),
-        (folder, NEW, LABELS, {}),
-        (folder, TEXTS[6:54], LABELS[6:54], {}),
-        (small_folders / "topic", TEXTS, LABELS, {}),
-    ):
-        assert width(fitted(model, texts, targets, word_examples=0, **options)) == 32
-    words = {"labels": WORDS, "prompt": PROMPT}
-    with_words = fitted(folder, TEXTS, LABELS, **words)
-    assert width(with_words) == 0 and with_words.state()["word_weight"] == KNOWN_WEIGHT
-    assert "word_weight" not in fitted(folder, TEXTS, LABELS, **words, word_examples=0).state()
-    again = TopicClassifier.load(with_words.save(tmp_path / "saved"), threads=1)
-    assert np.array_equal(again.predict_proba(NEW), with_words.predict_proba(NEW))
+def test_vectors_of_many_known_texts_decide_apart(folder: Path, small_folders: Path, tmp_path: Path) -> None:
+    known = fitted(folder, TEXTS, LABELS)
+    ngrams, vectors = (
+        fitted(folder, TEXTS, LABELS, features=kind, C=C) for kind, C in (("ngrams", None), ("vectors", 1))
+    )
+    mean = mixed(ngrams.predict_proba(NEW), vectors.predict_proba(NEW), 0.15)
+    assert np.allclose(known.predict_proba(NEW), mean, atol=2e-3)  # weights of n-grams are float16
+    assert np.abs(mean - ngrams.predict_proba(NEW)).max() > 0.02
+    assert known.C_ == ngrams.C_
+    # Texts that are new or few are fitted as where nothing is told: one system of both.
+    silent = small_folders / "topic"
+    for texts, targets in ((NEW, LABELS), (TEXTS[6:54], LABELS[6:54])):
+        told, untold = (fitted(model, texts, targets).predict_proba(NEW) for model in (folder, silent))
+        assert np.array_equal(told, untold)
+    assert np.abs(fitted(silent, TEXTS, LABELS).predict_proba(NEW) - known.predict_proba(NEW)).max() > 0.01
+    again = TopicClassifier.load(known.save(tmp_path / "saved"), threads=1)
+    assert np.array_equal(again.predict_proba(NEW), known.predict_proba(NEW))
 
 
 def test_evaluation_does_as_fit(folder: Path, tmp_path: Path) -> None:
@@ -112,26 +107,11 @@ def test_evaluation_does_as_fit(folder: Path, tmp_path: Path) -> None:
         rows = [{"text": text, "label": label} for text, label in zip(texts, LABELS, strict=True)]
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    entries = [{"name": word, "word": word} for word in WORDS]
-    (tmp_path / "labels.json").write_text(json.dumps(entries, ensure_ascii=False), encoding="utf-8")
     data = {"toy": read_topic_data(tmp_path)}
-    result = evaluate_topics(
-        [str(folder)],
-        data,
-        methods=["linear", "zero-shot"],
-        prompts=[PROMPT],
-        intervals=False,
-        baselines=False,
-        quoted=False,
-    )
-    shown = {row.protocol: row for row in result.rows}
-    name = "linear, n-grams of known rows"
-    for protocol, examples in ((name, 0.0), (f"{name}, label words, “{PROMPT}”", 6.0)):
-        fitted = TopicClassifier.load(folder, labels=WORDS, prompt=PROMPT, word_examples=examples)
-        assert shown.pop(protocol).scores["accuracy"] == pytest.approx(
-            100 * fitted.fit(TEXTS, LABELS).score(NEW, LABELS)
-        )
-    assert set(shown) == {f"zero-shot, “{PROMPT}”"}
+    result = evaluate_topics([str(folder)], data, methods=["linear"], intervals=False, baselines=False)
+    expected = 100 * fitted(folder, TEXTS, LABELS).score(NEW, LABELS)
+    assert expected != 100 * fitted(folder, TEXTS, LABELS, features="ngrams").score(NEW, LABELS)
+    assert result.rows[0].scores["accuracy"] == pytest.approx(expected)
     assert "toy: topic was trained on 100 % of the training texts, as its folder tells." in result.notes
     own = {"toy": read_topic_data(tmp_path / "train.jsonl")}
     notes = evaluate_topics([str(folder)], own, prompts=[PROMPT], intervals=False).notes

@@ -21,7 +21,7 @@ from jinyi.evals.topic_vectors import TextVectors, compact
 from jinyi.models.common import FloatArray
 from jinyi.models.heads import LeftOut
 from jinyi.models.joint_head import JointHead
-from jinyi.models.mixture import KNOWN_WEIGHT, WORD_EXAMPLES, earned_word_weight, mixed, most_word_weight
+from jinyi.models.mixture import WORD_EXAMPLES, earned_word_weight, mixed, most_word_weight
 from jinyi.models.topic_classifier import TopicClassifier
 from jinyi.models.topic_fit import knows_too_much
 
@@ -159,61 +159,34 @@ def linear(
         vectors: of the model.
         templates: prompts by name; with each, what was learnt is mixed with what the label words say. May be empty.
     """
-    learnt = [_learn(fold, vectors) for fold in trained(data, folds)]
-    known = any(one.known for one in learnt)
-    settings = {"method": "linear", "pooling": vectors.pooling, "known": known}
+    learnt: list[tuple[Fold, Numbers, Numbers, LeftOut, FloatArray]] = []
+    for fold in trained(data, folds):
+        assert fold.train is not None  # noqa: S101
+        classes, targets = compact(fold.train.targets)
+        seen = vectors.vectors(fold.train), vectors.ngrams(fold.train)
+        known = knows_too_much(vectors.source, fold.train.texts, len(classes))
+        head, left_out = JointHead.fit(*seen, targets, len(classes), known=known)
+        proba = head.proba(vectors.vectors(fold.scored), vectors.ngrams(fold.scored))
+        learnt.append((fold, classes, targets, left_out, proba))
+    settings = {"method": "linear", "pooling": vectors.pooling}
     cut = max(vectors.cut[fold.scored.path, None] for fold in folds)
-    protocol = "linear, n-grams of known rows" if known else "linear, vectors and n-grams"
-    answers = [best_of(one.proba, one.classes) for one in learnt]
+    protocol = "linear, vectors and n-grams"
+    answers = [best_of(proba, classes) for _, classes, _, _, proba in learnt]
     yield answers_of(model, protocol, answers, settings, cut=cut)
     for name, prompt in templates.items():
         classifier = model.classifier(labels=data.labels.by_word, prompt=prompt)
         words, more_cut = _word_scores(classifier, folds)
         answers = []
-        for fold, one, scores in zip(folds, learnt, words, strict=True):
-            weight = KNOWN_WEIGHT
-            if not one.known:
-                weight = most_word_weight(WORD_EXAMPLES, len(one.targets), len(one.classes))
-            if weight and not one.known:
-                rows = one.left_out.rows
-                said = _train_scores(classifier, fold, rows)[:, one.classes]
-                weight = earned_word_weight(one.left_out.proba, said, one.targets[rows], weight)
-            answers.append(best_of(mixed(one.proba, scores[:, one.classes], weight), one.classes))
+        for (fold, classes, targets, left_out, proba), scores in zip(learnt, words, strict=True):
+            weight = most_word_weight(WORD_EXAMPLES, len(targets), len(classes))
+            if weight:
+                said = _train_scores(classifier, fold, left_out.rows)[:, classes]
+                weight = earned_word_weight(left_out.proba, said, targets[left_out.rows], weight)
+            answers.append(best_of(mixed(proba, scores[:, classes], weight), classes))
         with_words = {**settings, "prompt": prompt, "word_examples": WORD_EXAMPLES}
         yield answers_of(
             model, f"{protocol}, label words, {name}", answers, with_words, cut=max(cut, more_cut)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Learnt:
-    """What a linear model has learnt of a fold.
-
-    Args:
-        classes: numbers of the labels that occur.
-        targets: class of each training row, as its place among them.
-        left_out: what it says of training rows left out.
-        proba: of the scored rows, float32 [n, classes].
-        known: the encoder knows the rows, and its vectors were left out.
-    """
-
-    classes: Numbers
-    targets: Numbers
-    left_out: LeftOut
-    proba: FloatArray
-    known: bool
-
-
-def _learn(fold: Fold, vectors: TextVectors) -> _Learnt:
-    assert fold.train is not None  # noqa: S101 - `trained` has looked
-    classes, targets = compact(fold.train.targets)
-    known = knows_too_much(vectors.source, fold.train.texts, len(classes))
-    width = 0 if known else None
-    head, left_out = JointHead.fit(
-        vectors.vectors(fold.train)[:, :width], vectors.ngrams(fold.train), targets, len(classes)
-    )
-    proba = head.proba(vectors.vectors(fold.scored)[:, :width], vectors.ngrams(fold.scored))
-    return _Learnt(classes, targets, left_out, proba, known)
 
 
 def _train_scores(classifier: TopicClassifier, fold: Fold, rows: Numbers) -> FloatArray:

@@ -15,12 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from jinyi.models.common import FloatArray
-from jinyi.models.heads import LeftOut, left_out_rows, softmax
+from jinyi.models.heads import LeftOut, LinearHead, left_out_rows, softmax
 from jinyi.models.ngrams import NgramWeights, SparseRows
 
-FEATURES = ("auto", "both", "vectors", "ngrams")
+FEATURES = ("both", "vectors", "ngrams")
 _VECTOR_EXAMPLES = 2.0  # of each class, that vectors are worth beside n-grams; chosen on dev sets
 _VECTOR_SHARES = (0.05, 0.5)  # of a row's squared length, the least and the most
+_KNOWN_SHARE = (
+    0.15  # of what vectors say beside n-grams where the encoder knows the texts; chosen on dev sets
+)
 _MOST_WEIGHTS = 1 << 23  # of n-grams times classes: 16 MB in the saved file
 _ROUNDS = 20
 _TOLERANCE = 1e-4  # of the squared residual; further rounds move no prediction
@@ -60,6 +63,8 @@ class JointHead:
         targets: npt.NDArray[np.int64],
         classes: int,
         C: float | None = None,
+        *,
+        known: bool = False,
     ) -> tuple[JointHead, LeftOut]:
         """Fit on vectors [n, d] and n-grams of the same texts; the result depends on nothing random.
 
@@ -73,7 +78,13 @@ class JointHead:
             C: inverse strength of the penalty on the weights; rows have length 1. None takes the one of 0.1, 0.3, 1
                 and 3 by which n-grams alone are best on the texts left out; vectors may know those texts from the
                 encoder's training.
+            known: they do. Nothing on these texts then tells what the vectors are worth: n-grams decide alone, a
+                logistic regression on the vectors alone, and a weighted geometric mean of both is what is returned.
+                What is said of texts left out is then that of the n-grams.
         """
+        if known and vectors.shape[1]:
+            head, left_out = cls.fit(vectors[:, :0], grams, targets, classes, C)
+            return head._beside(LinearHead.fit(vectors, targets, classes, 1.0), _KNOWN_SHARE), left_out
         mean = vectors.mean(axis=0)
         share = _vector_share(len(vectors), classes) if vectors.shape[1] else 0.0
         centred = vectors - mean
@@ -97,6 +108,14 @@ class JointHead:
             C,
         )
         return head, left_out
+
+    def _beside(self, other: LinearHead, share: float) -> JointHead:
+        """Return the weighted geometric mean with what vectors alone say; a softmax makes it the mean of the scores."""
+        ngram_weight = (np.float32(1.0 - share) * self.ngram_weight.astype(np.float32)).astype(np.float16)
+        bias = np.float32(1.0 - share) * self.bias + np.float32(share) * other.bias
+        return replace(
+            self, vector_weight=np.float32(share) * other.weight.T, ngram_weight=ngram_weight, bias=bias
+        )
 
     def proba(self, vectors: FloatArray, grams: SparseRows) -> FloatArray:
         """Return class probabilities, float32 [n, classes]."""

@@ -14,8 +14,6 @@ from jinyi.models.work import Work
 
 WORD_EXAMPLES = 6.0
 """Examples of each class that its label word is worth at most; chosen on dev sets, see docs/experiments.md."""
-KNOWN_WEIGHT = 0.15
-"""Weight of label words beside many examples whose labels the encoder has learnt; chosen on dev sets too."""
 # Beside 24 examples of a class words change few answers for the better, and every text is read once more for them.
 _LEAST_WEIGHT = 0.2
 _SHARES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])

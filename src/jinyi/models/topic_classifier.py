@@ -53,9 +53,9 @@ class TopicClassifier(TextEstimator):
         method: how `fit` learns. "linear": a linear model; "reference": comparison with the labelled vectors; "prompt":
             the encoder itself is fine-tuned so that the right label word fits best (extra `train`).
         features: for "linear", what it sees: "vectors" of sentences (multinomial logistic regression), "ngrams",
-            the tokens and pairs of neighbouring tokens of whole texts, or "both" (regularised least squares). "auto" is
-            "both", or "ngrams" where there are more than 24 texts a class and the encoder was trained on most of them,
-            as its folder tells: its vectors of those look better than they are.
+            the tokens and pairs of neighbouring tokens of whole texts, or "both" (regularised least squares).
+            Where there are more than 24 texts a class and the encoder was trained on most of them, as its folder tells,
+            its vectors of those look better than they are, and decide apart from the n-grams, with 0.15 of the say.
         decider: for "reference": "prototype" (class means), "nearest" (the single nearest) or "knn".
         neighbors: for "knn".
         whitening: for "reference": whiten the vectors (see `Whitening`) to so many dimensions, fitted on the training
@@ -64,8 +64,7 @@ class TopicClassifier(TextEstimator):
             ones more. None chooses it with n-grams on texts left out of a fit, and is 1 for "vectors".
         word_examples: for "linear", where every class has a label word: how many examples of each class the words are
             worth at most. What words and examples say is mixed accordingly, or with less of the words where texts left
-            out of a fit are told better so, or at a weight of 0.15 where "auto" leaves out the vectors; 0 leaves the
-            words out.
+            out of a fit are told better so; 0 leaves the words out.
         calibrate: zero-shot: subtract each label's score on a text without content (contextual calibration, Zhao et
             al. 2021), which removes the preference for frequent words, and for those that the model was trained to say.
             None does so where a label word is none of these. It changes labels and needs no labelled texts;
@@ -90,7 +89,7 @@ class TopicClassifier(TextEstimator):
         labels: Labels | None = None,
         prompt: str | None = None,
         method: str = "linear",
-        features: str = "auto",
+        features: str = "both",
         decider: str = "prototype",
         neighbors: int = 5,
         whitening: int | None = None,
@@ -288,9 +287,9 @@ class TopicClassifier(TextEstimator):
             self._tuned = tuned
             self._open()
             return self
-        head, features, weight, report = fit_head(topics, texts, targets, classes, how)
+        head, weight, report = fit_head(topics, texts, targets, classes, how)
         warn_cut(report, "warn", source.folder.max_length)
-        topics.learnt(head, classes, method=how.method, features=features, word_weight=weight)
+        topics.learnt(head, classes, method=how.method, features=how.features, word_weight=weight)
         self.classes_ = classes
         return self
 

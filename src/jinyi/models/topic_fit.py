@@ -15,7 +15,7 @@ from jinyi.errors import InputError, shorten
 from jinyi.models.common import FloatArray, compute_once
 from jinyi.models.heads import DECIDERS, LeftOut, LinearHead, ReferenceHead
 from jinyi.models.joint_head import FEATURES, JointHead
-from jinyi.models.mixture import KNOWN_WEIGHT, earned_word_weight, most_word_weight
+from jinyi.models.mixture import earned_word_weight, most_word_weight
 from jinyi.models.ngrams import SparseRows, stack
 from jinyi.models.seen import knows
 from jinyi.models.source import Source
@@ -78,10 +78,10 @@ class HeadSettings:
 
 
 def knows_too_much(source: Source, texts: Sequence[str], classes: int) -> bool:
-    """Whether n-grams are better off without this encoder's vectors of training texts.
+    """Whether n-grams and this encoder's vectors of training texts are better fitted apart.
 
     Vectors of texts that the encoder was trained on look better than those of any other text. Where examples are few
-    they help all the same; where they are many, n-grams with a little of what the label words say are better
+    they help all the same; where they are many, n-grams with a little of what vectors say by themselves are better
     (docs/experiments.md).
 
     Args:
@@ -101,7 +101,7 @@ def fit_head(
     targets: npt.NDArray[np.int64],
     labels: npt.NDArray[Any],
     settings: HeadSettings,
-) -> tuple[TopicHead, str, float, TruncationReport]:
+) -> tuple[TopicHead, float, TruncationReport]:
     """Fit a linear or reference head on texts as the model sees them.
 
     Args:
@@ -112,18 +112,14 @@ def fit_head(
         settings: with method "linear" or "reference".
 
     Returns:
-        the head, the features that it sees, how much the label words of the classes count beside it, and which texts
-        were cut.
+        the head, how much the label words of the classes count beside it, and which texts were cut.
 
     Raises:
         InputError: whitening to more dimensions than the texts allow.
         FolderError: the folder's record of its training texts is damaged.
     """
     linear, folder, classes = settings.method == "linear", topics.source.folder, len(labels)
-    features, known = settings.features if linear else "vectors", False
-    if features == "auto":
-        known = knows_too_much(topics.source, texts, classes)
-        features = "ngrams" if known else "both"
+    features = settings.features if linear else "vectors"
     parts: list[SparseRows] = []
 
     def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
@@ -149,7 +145,7 @@ def fit_head(
             neighbors=settings.neighbors,
             whitening=settings.whitening,
         )
-        return reference, features, 0.0, report
+        return reference, 0.0, report
     most = most_word_weight(float(settings.word_examples), len(texts), classes)
     head: TopicHead
     left_out: LeftOut | None = None
@@ -160,13 +156,10 @@ def fit_head(
             left_out = LinearHead.left_out(vectors, targets, classes, C)
     else:
         grams = stack(parts).take(deduplicate(texts)[1])
-        head, left_out = JointHead.fit(vectors, grams, targets, classes, settings.C)
-    if known:
-        # What words say of these very texts tells nothing of others, so their weight cannot be measured.
-        weight = KNOWN_WEIGHT if settings.word_examples and topics.has_words(labels) else 0.0
-        return head, features, weight, report
+        known = features == "both" and knows_too_much(topics.source, texts, classes)
+        head, left_out = JointHead.fit(vectors, grams, targets, classes, settings.C, known=known)
     if left_out is None or not most or not topics.has_words(labels):
-        return head, features, 0.0, report
+        return head, 0.0, report
     seen = [texts[row] for row in left_out.rows.tolist()]
     words: FloatArray = run(topics.word_work(seen, "report", labels))
-    return head, features, earned_word_weight(left_out.proba, words, targets[left_out.rows], most), report
+    return head, earned_word_weight(left_out.proba, words, targets[left_out.rows], most), report
