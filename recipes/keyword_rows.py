@@ -1,10 +1,10 @@
 """Rows for training on topics from the keywords that come with labelled texts, such as TNEWS's titles.
 
     python recipes/keyword_rows.py DATA/tnews/train.jsonl.xz > DATA/keywords/tnews.jsonl
-    python recipes/keyword_rows.py DATA/tnews/train.jsonl.xz --with-text > DATA/keywords/tnews_titles.jsonl
+    python recipes/keyword_rows.py DATA/tnews/train.jsonl.xz --with-text > DATA/titles/tnews.jsonl
 
 The keywords are of the whole article, so they say names that its title does not. A row is a text's keywords in another
-order, half of the time not all of them; or the text and its keywords. Rows without keywords are passed over.
+order, all of them or with equal chances some; or the text and all its keywords. Rows without keywords are passed over.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     rng = random.Random(options.seed)
     for _, row in RowReader(options.file, "utf-8", None):
-        words = [word for word in row["keywords"].split(",") if word.strip()]
+        words = [word.strip() for word in (row.get("keywords") or "").split(",") if word.strip()]
         if not words:
             continue
         rng.shuffle(words)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jinyi import TopicClassifier
+from jinyi import SentenceEncoder, TopicClassifier
 from jinyi.convert.carried import carried
 from jinyi.errors import FolderError
 from jinyi.evals.topic_data import read_topic_data
@@ -18,8 +18,9 @@ from jinyi.evals.topics import evaluate_topics
 from jinyi.folder import read_folder
 from jinyi.folder.write import update_record
 from jinyi.models.mixture import mixed
-from jinyi.models.seen import MOST_HASHES, SeenTexts, knows
+from jinyi.models.seen import MOST_HASHES, SeenTexts, known_share, knows
 from jinyi.models.source import Source
+from jinyi.vocab.model import prune_model
 
 WORDS = ["体育", "财经"]
 PROMPT = "下面是关于{}的新闻："
@@ -92,6 +93,9 @@ def test_vectors_of_many_known_texts_decide_apart(folder: Path, small_folders: P
     assert np.allclose(known.predict_proba(NEW), mean, atol=2e-3)  # weights of n-grams are float16
     assert np.abs(mean - ngrams.predict_proba(NEW)).max() > 0.02
     assert known.C_ == ngrams.C_
+    given, weak = (fitted(folder, TEXTS, LABELS, C=0.1, features=kind) for kind in ("both", "ngrams"))
+    mean = mixed(weak.predict_proba(NEW), vectors.predict_proba(NEW), 0.15)
+    assert given.C_ == 0.1 and np.allclose(given.predict_proba(NEW), mean, atol=2e-3)
     # Texts that are new or few are fitted as where nothing is told: one system of both.
     silent = small_folders / "topic"
     for texts, targets in ((NEW, LABELS), (TEXTS[6:54], LABELS[6:54])):
@@ -100,6 +104,7 @@ def test_vectors_of_many_known_texts_decide_apart(folder: Path, small_folders: P
     assert np.abs(fitted(silent, TEXTS, LABELS).predict_proba(NEW) - known.predict_proba(NEW)).max() > 0.01
     again = TopicClassifier.load(known.save(tmp_path / "saved"), threads=1)
     assert np.array_equal(again.predict_proba(NEW), known.predict_proba(NEW))
+    assert all(np.array_equal(again.predict_proba(text), known.predict_proba(text)) for text in NEW)
 
 
 def test_evaluation_does_as_fit(folder: Path, tmp_path: Path) -> None:
@@ -128,10 +133,29 @@ def test_damaged_sketch_is_refused(damaged: str) -> None:
         SeenTexts.from_text(damaged, "jinyi.json")
 
 
-def test_sketch_goes_along_with_the_same_vocabulary_alone(folder: Path, small_folders: Path) -> None:
+def test_sketch_goes_along_with_the_same_vocabulary_alone(
+    folder: Path, small_folders: Path, tmp_path: Path
+) -> None:
     opened = read_folder(folder)
-    assert carried(opened)["seen_texts"] == opened.record["seen_texts"]
+    told = opened.record["seen_texts"]
+    assert carried(opened)["seen_texts"] == told
     assert carried(read_folder(small_folders / "topic"))["seen_texts"] is None
     assert carried(read_folder(folder, task="mlm"))["seen_texts"] is None
+    vectors = update_record(small_folders / "embed", target=tmp_path / "embed", seen_texts=told)
+    assert carried(read_folder(vectors))["seen_texts"] == told
+    saved = SentenceEncoder.load(vectors, threads=1).save(tmp_path / "saved")
+    assert read_folder(saved).record["seen_texts"] == told
+    entries = Source.open(folder, "topic", threads=1).tokenizer.backend.get_vocab()
+    fewer = sorted(entries, key=entries.__getitem__)[:-3]
+    pruned = prune_model(folder, fewer, tmp_path / "pruned").path
+    assert read_folder(pruned).record["seen_texts"] is None
     with pytest.raises(FolderError, match=re.escape("a JSON string")):
-        update_record(folder, target=folder.parent / "bad", seen_texts=[1])
+        update_record(folder, target=tmp_path / "bad", seen_texts=[1])
+
+
+def test_share_of_a_large_set_is_of_texts_by_chance(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source.open(folder, "topic", threads=1)
+    monkeypatch.setattr("jinyi.models.seen._LOOKED_AT", 40)
+    share = known_share(source, [text for pair in zip(TEXTS, NEW, strict=True) for text in pair])
+    assert share is not None and 0.2 < share < 0.8
+    assert known_share(source, TEXTS[:3]) is None and known_share(source, []) is None

@@ -95,6 +95,7 @@ def test_is_kept_whole(fitted: TopicClassifier, tmp_path: Path) -> None:
     record = read_folder(path).record
     assert record["training"]["seed"] == 0 and record["training"]["rows"] == 120
     assert record["topic"]["fitted"] == {"method": "prompt", "classes": sorted(WORDS)}
+    assert record["seen_texts"] is None  # hashes of texts that are not ours to tell
     # Other words by the trained weights: zero-shot again.
     assert TopicClassifier.load(path, labels=["体育", "财经"]).classes_.tolist() == ["体育", "财经"]
 

@@ -265,6 +265,7 @@ def test_keyword_rows_are_keywords_of_labelled_texts(tmp_path: Path) -> None:
     rows = [
         {"text": "甲队险胜", "label": 3, "keywords": "张三,李四,王五"},
         {"text": "没有", "label": 1, "keywords": ""},
+        {"text": "也没有", "label": 1},
         {"text": "股市", "label": 4, "keywords": "银行"},
     ]
     train = write_rows(tmp_path / "train.jsonl", rows * 20)

@@ -36,7 +36,7 @@ def carried(folder: ModelFolder) -> dict[str, Any]:
         "prompts": prompts,
         "default_prompt_name": folder.default_prompt_name if folder.default_prompt_name in prompts else None,
         "trained_words": (record.get("trained_words") or ()) if same and words else (),
-        "seen_texts": record.get("seen_texts") if same and words else None,
+        "seen_texts": record.get("seen_texts") if same else None,
         "max_length": folder.max_length,
         "summary": record.get("summary") if same else None,
         "licence": record.get("licence") or _licence_of_card(folder.path),

@@ -39,7 +39,7 @@ from jinyi.runtime.rotary import TABLE, rotary_table
 from jinyi.tokens import Tokenizer
 
 # Entries that folders of other writers can be given.
-_ANY_FOLDER = frozenset({"calibration", "int8", "similar_label", "segment_ids"})
+_ANY_FOLDER = frozenset({"calibration", "int8", "similar_label", "segment_ids", "seen_texts"})
 
 
 class SerializedTokenizer(Protocol):

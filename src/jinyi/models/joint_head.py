@@ -113,9 +113,9 @@ class JointHead:
         """Return the weighted geometric mean with what vectors alone say; a softmax makes it the mean of the scores."""
         ngram_weight = (np.float32(1.0 - share) * self.ngram_weight.astype(np.float32)).astype(np.float16)
         bias = np.float32(1.0 - share) * self.bias + np.float32(share) * other.bias
-        return replace(
-            self, vector_weight=np.float32(share) * other.weight.T, ngram_weight=ngram_weight, bias=bias
-        )
+        # In the order that a saved one has: other orders give other last bits.
+        vector_weight = np.ascontiguousarray(np.float32(share) * other.weight.T)
+        return replace(self, vector_weight=vector_weight, ngram_weight=ngram_weight, bias=bias)
 
     def proba(self, vectors: FloatArray, grams: SparseRows) -> FloatArray:
         """Return class probabilities, float32 [n, classes]."""

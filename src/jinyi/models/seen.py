@@ -1,8 +1,8 @@
 """Which labelled texts an encoder has learnt from, as far as its folder tells.
 
 Vectors of such texts lie as their labels do, those of new texts do not, so whoever fits on them trusts vectors too
-much. A folder keeps a few thousand hashes, enough to tell what share of a set its encoder knows (a bottom-k sketch,
-Cohen and Kaplan 2007).
+much. A folder keeps a few thousand hashes, enough to estimate what share of a set its encoder knows (a bottom-k
+sketch, Cohen and Kaplan 2007): of a set of n texts, n times `MOST_HASHES` by all texts of the training can be told.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from jinyi.models.source import Source
 ENTRY = "seen_texts"
 """The entry of `jinyi.json`."""
 MOST_HASHES = 8192
-_TOKENS = 32  # of a text that tell it from others: training may have cut what comes later
-_LOOKED_AT = 20_000  # texts of a set
+TOKENS = 32
+"""Tokens of a text that tell it from others; training may have cut what comes later."""
+_LOOKED_AT = 20_000  # texts of a set, by chance
 _FEWEST = 4  # of them with a hash in the sketch's range, or else nothing can be said
 _MOST_OF_THEM = 0.5
 
@@ -100,7 +101,8 @@ def known_share(source: Source, texts: Sequence[str]) -> float | None:
     seen = seen_texts(source.folder)
     if seen is None or not texts:
         return None
-    return seen.share(source.tokenizer.read(texts[:: -(-len(texts) // _LOOKED_AT)]))
+    some = np.random.default_rng(0).permutation(len(texts))[:_LOOKED_AT]
+    return seen.share(source.tokenizer.read([texts[row] for row in some.tolist()]))
 
 
 def knows(source: Source, texts: Sequence[str]) -> bool:
@@ -111,6 +113,6 @@ def knows(source: Source, texts: Sequence[str]) -> bool:
 
 def _hashes(tokens: Iterable[Sequence[int] | npt.NDArray[Any]]) -> _Hashes:
     digests = b"".join(
-        blake2b(np.asarray(ids[:_TOKENS], "<i4").tobytes(), digest_size=4).digest() for ids in tokens
+        blake2b(np.asarray(ids[:TOKENS], "<i4").tobytes(), digest_size=4).digest() for ids in tokens
     )
     return np.frombuffer(digests, "<u4").astype(np.uint32)

@@ -416,6 +416,7 @@ class SentenceEncoder:
             dense=self._dense,
             prompts=folder.prompts,
             default_prompt_name=folder.default_prompt_name,
+            seen_texts=folder.record.get("seen_texts"),
             max_length=folder.max_length,
             dtype=folder.stored_type,
             licence=folder.record.get("licence"),

@@ -264,6 +264,7 @@ class TopicClassifier(TextEstimator):
             InputError: texts and labels differ in number, one class only, an unknown method; for "prompt" a label
                 without a word, or a model that cannot score words.
             MissingExtraError: "prompt" without the packages for training.
+            FolderError: the folder's record of the texts it was trained on is damaged.
 
         Cost of "prompt": minutes for a thousand short texts with a small encoder on a processor.
         """

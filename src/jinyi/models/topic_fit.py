@@ -120,6 +120,7 @@ def fit_head(
     """
     linear, folder, classes = settings.method == "linear", topics.source.folder, len(labels)
     features = settings.features if linear else "vectors"
+    known = features == "both" and knows_too_much(topics.source, texts, classes)
     parts: list[SparseRows] = []
 
     def compute(part: list[str]) -> tuple[FloatArray, TruncationReport]:
@@ -156,7 +157,6 @@ def fit_head(
             left_out = LinearHead.left_out(vectors, targets, classes, C)
     else:
         grams = stack(parts).take(deduplicate(texts)[1])
-        known = features == "both" and knows_too_much(topics.source, texts, classes)
         head, left_out = JointHead.fit(vectors, grams, targets, classes, settings.C, known=known)
     if left_out is None or not most or not topics.has_words(labels):
         return head, 0.0, report

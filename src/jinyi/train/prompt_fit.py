@@ -153,6 +153,7 @@ def _recipe(
             licence=folder.record.get("licence"),
             max_length=folder.max_length,
             card='Fine-tuned by `TopicClassifier.fit(method="prompt")`.',
+            seen_texts=False,  # whose texts they are did not ask for it
         ),
         seed=settings.seed,
     )

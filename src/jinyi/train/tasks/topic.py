@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from jinyi import metrics
 from jinyi.errors import InputError
 from jinyi.models.heads import ReferenceHead
-from jinyi.models.seen import SeenTexts
+from jinyi.models.seen import TOKENS, SeenTexts
 from jinyi.tokens import Tokenizer
 from jinyi.train.data.chance import below
 from jinyi.train.data.masking import Masking, ordinary_tokens
@@ -229,8 +229,14 @@ class TopicTask(Task):
 
     @cached_property
     def _seen(self) -> SeenTexts:
-        texts = (topics.rows.texts[0] for topics in self._train)
-        return SeenTexts.of(side[row] for side in texts for row in range(len(side)))
+        parts = ((topics.rows.texts[0], topics.rows.lost) for topics in self._train)
+        # What was cut so short is another text to whoever reads it whole.
+        return SeenTexts.of(
+            side[row]
+            for side, lost in parts
+            for row in range(len(side))
+            if not lost[row] or len(side[row]) >= TOKENS
+        )
 
     @property
     def _by_words(self) -> bool:
