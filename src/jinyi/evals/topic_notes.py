@@ -45,7 +45,7 @@ def known_texts(name: str, source: Source, folds: Sequence[Fold]) -> list[str]:
     Raises:
         FolderError: the folder's record of its training texts is damaged.
     """
-    parts = []
+    shares: dict[str, float] = {}
     for what, sides in (
         ("training", [fold.train for fold in folds if fold.train is not None]),
         ("scored", [fold.scored for fold in folds]),
@@ -53,12 +53,12 @@ def known_texts(name: str, source: Source, folds: Sequence[Fold]) -> list[str]:
         texts = dict.fromkeys(text for rows in sides for text in rows.texts)
         share = known_share(source, list(texts))
         if share is not None and share >= _WORTH_SAYING:
-            parts.append(f"{100 * share:.0f} % of the {what} texts")
-    if not parts:
+            shares[what] = share
+    if not shares:
         return []
-    spoilt = " Their scores say nothing of new texts." if "scored" in parts[-1] else ""
-    model = source.folder.path.name
-    return [f"{name}: {model} was trained on {' and '.join(parts)}, as its folder tells.{spoilt}"]
+    told = " and ".join(f"{100 * share:.0f} % of the {what} texts" for what, share in shares.items())
+    spoilt = " Their scores say nothing of new texts." if "scored" in shares else ""
+    return [f"{name}: {source.folder.path.name} was trained on {told}, as its folder tells.{spoilt}"]
 
 
 def cut_texts(name: str, source: Source, answers: Sequence[Answers], vectors: TextVectors) -> list[str]:

@@ -21,9 +21,7 @@ from jinyi.models.ngrams import NgramWeights, SparseRows
 FEATURES = ("both", "vectors", "ngrams")
 _VECTOR_EXAMPLES = 2.0  # of each class, that vectors are worth beside n-grams; chosen on dev sets
 _VECTOR_SHARES = (0.05, 0.5)  # of a row's squared length, the least and the most
-_KNOWN_SHARE = (
-    0.15  # of what vectors say beside n-grams where the encoder knows the texts; chosen on dev sets
-)
+_KNOWN_SHARE = 0.15  # of vectors that decide apart, where the encoder knows the texts; chosen on dev sets
 _MOST_WEIGHTS = 1 << 23  # of n-grams times classes: 16 MB in the saved file
 _ROUNDS = 20
 _TOLERANCE = 1e-4  # of the squared residual; further rounds move no prediction
