@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from jinyi.cli import (
+    average,
     calibrate,
     classify,
     clue,
@@ -58,6 +59,7 @@ app.command("embed")(embed.embed)
 app.command("classify")(classify.classify)
 app.command("train")(train.train)
 app.command("calibrate")(calibrate.calibrate)
+app.command("average")(average.average)
 app.command("quantize")(quantize.quantize)
 app.command("export")(export.export)
 app.command("convert")(convert.convert)

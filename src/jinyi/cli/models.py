@@ -201,6 +201,11 @@ def _training(record: Mapping[str, Any] | None, *, whole: bool) -> Any:
     """The training record; for the eye its recipe, seed, steps and files, of some hundred lines."""
     if whole or not record:
         return record
+    if parts := record.get("average_of"):
+        return {
+            f"{part['weight']:.3g} of {part['name']}": _training(part["training"], whole=False)
+            for part in parts
+        }
     recipe = record.get("recipe", {})
     files = [
         value for name, value in recipe.items() if name.startswith("data.train.") and name.endswith(".file")

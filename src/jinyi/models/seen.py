@@ -48,6 +48,10 @@ class SeenTexts:
         """Return the sketch of texts, given as token ids without control tokens."""
         return cls(np.unique(_hashes(tokens))[:MOST_HASHES])
 
+    def merged(self, other: SeenTexts) -> SeenTexts:
+        """Return the sketch of the texts of both."""
+        return SeenTexts(np.union1d(self.hashes, other.hashes)[:MOST_HASHES])
+
     def share(self, tokens: Iterable[Sequence[int] | npt.NDArray[Any]]) -> float | None:
         """Return the share of these texts that are among those of the sketch, 0 to 1; None if too few can be told."""
         hashes = np.unique(_hashes(tokens))
