@@ -7,8 +7,9 @@ TF-IDF's document frequencies. Protocols:
 
 - vectors: Spearman x100 of cosine against the label (STS-B: the score), beside the cosine of character 1-2-gram TF-IDF.
 - pairs: accuracy at P(similar) = 0.5 and area under the ROC curve x100, beside the same TF-IDF cosine (its accuracy
-  with the best threshold on the same rows, which flatters it) and the majority class. "everyday" is not in DATA but
-  beside this script: pairs written for this package by a language model, half similar, of 60 topics, to measure by.
+  with the best threshold on the same rows, which flatters it) and the majority class. Two are not in DATA but beside
+  this script, written for this package by a language model, half similar, to measure by: "everyday", of 60 topics, and
+  "opposites", 100 statements each with one of the opposite word, its denial, one of a synonym and one in other words.
 - topics: accuracy x100 of the model's own prompt and label words, and after `fit` on the train file with
   method="reference" and method="linear" (with its log loss and the seconds of the whole `fit`), beside a linear SVM
   (C = 1) on character 1-2-gram TF-IDF fitted on the same train file.
@@ -35,8 +36,8 @@ from sklearn.svm import LinearSVC
 import jinyi
 
 STS = ("atec", "bq", "lcqmc", "pawsx", "stsb", "afqmc")
-PAIRS = ("afqmc", "atec", "bq", "lcqmc", "pawsx", "oppo_xiaobu", "covid_pairs", "everyday")
-EVERYDAY = Path(__file__).with_name("everyday.jsonl")  # 400 pairs of our own, beside this script
+PAIRS = ("afqmc", "atec", "bq", "lcqmc", "pawsx", "oppo_xiaobu", "covid_pairs", "everyday", "opposites")
+OWN = ("everyday", "opposites")  # 400 pairs each, beside this script
 TOPICS = {
     "tnews": "下面是一则关于{}的新闻：",
     "csldcp": "这一句描述{}的内容如下：",
@@ -63,8 +64,9 @@ def rows(data: Path, name: str, split: str) -> list[dict[str, Any]]:
     raise SystemExit(f"{data / name}: no {split}.jsonl or {split}.jsonl.xz")
 
 
-def everyday() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in EVERYDAY.read_text(encoding="utf-8").splitlines()]
+def own(name: str) -> list[dict[str, Any]]:
+    file = Path(__file__).with_name(f"{name}.jsonl")
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def tfidf_cosine(a: list[str], b: list[str]) -> np.ndarray:
@@ -101,7 +103,7 @@ def pairs(data: Path) -> list[dict[str, Any]]:
     scorer = jinyi.PairScorer.load()
     table = []
     for name in PAIRS:
-        dev = everyday() if name == "everyday" else rows(data, name, "dev")
+        dev = own(name) if name in OWN else rows(data, name, "dev")
         gold = np.array([r["label"] for r in dev])
         a, b = [r["texta"] for r in dev], [r["textb"] for r in dev]
         probability = scorer.predict(list(zip(a, b, strict=True)))

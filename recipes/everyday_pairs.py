@@ -190,16 +190,33 @@ def _shared(first: str, other: str) -> float:
     return len(one & two) / len(one | two)
 
 
+def texts_of(files: list[Path]) -> set[str]:
+    """Return all texts of files of pairs."""
+    rows = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return {row[side] for row in rows for side in ("texta", "textb")}
+
+
 def main() -> None:
     """Write the rows as JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("patterns", nargs="+", type=Path, help="files of patterns")
     parser.add_argument("--each", type=int, default=40, help="pairs of either label for an intent, at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--without",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="JSON lines whose texta and textb stay out",
+    )
     options = parser.parse_args()
+    kept_out = texts_of(options.without)
     domains = [domain for path in options.patterns for domain in read_patterns(path)]
     rng = random.Random(options.seed)
     for a, b, label in pairs(domains, options.each, rng):
+        if a in kept_out or b in kept_out:
+            continue
         print(json.dumps({"texta": a, "textb": b, "label": label}, ensure_ascii=False))
     intents = sum(len(domain.intents) for domain in domains)
     print(f"{len(domains)} domains, {intents} intents", file=sys.stderr)

@@ -4,11 +4,12 @@
 #   bash recipes/jinyi-tiny.sh DATA [OPTIONS of every `jinyi train`]
 #
 # DATA holds the sets that the six recipes name, tnews/unlabeled.jsonl, and corpus/ with the raw text listed here.
-# Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, everyday ones in DATA/everyday and
-# DATA/contrast, pairs labelled by models in DATA/taught, rows for topics in DATA/pseudo, DATA/keywords, DATA/titles and
-# DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on are the models. A stopped script goes on where it
+# Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, everyday ones in DATA/everyday,
+# DATA/opposites and DATA/contrast, pairs labelled by models in DATA/taught, rows for topics in DATA/pseudo,
+# DATA/keywords, DATA/titles and DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on are the models. A stopped script goes on where it
 # was when it is started again. The environment variable TAUGHT is the number of pairs of questions that models label,
-# 200,000 if it is not set; those of raw text follow it.
+# 200,000 if it is not set; those of raw text follow it. SEEDS are those of the last stage of vectors, pairs and topics,
+# "1 2 3" if it is not set: the models are the mean of their weights.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1
@@ -50,11 +51,20 @@ if [ ! -e "$data/lexical/train.jsonl" ]; then
     python "$here/lexical_pairs.py" --rows 120000 --seed 1 "${takes[@]}" > "$data/lexical/train.jsonl.part"
     mv "$data/lexical/train.jsonl.part" "$data/lexical/train.jsonl"
 fi
-# Everyday sentences from patterns of our own.
+# Everyday sentences from patterns of our own; those that models are measured by stay out.
+measured=("$here"/../benchmarks/{everyday,opposites}.jsonl)
 if [ ! -e "$data/everyday/train.jsonl" ]; then
     mkdir -p "$data/everyday"
-    python "$here/everyday_pairs.py" "$here"/everyday/*.txt --each 25 > "$data/everyday/train.jsonl.part"
+    python "$here/everyday_pairs.py" "$here"/everyday/*.txt --each 25 --without "${measured[@]}" \
+        > "$data/everyday/train.jsonl.part"
     mv "$data/everyday/train.jsonl.part" "$data/everyday/train.jsonl"
+fi
+# Plain statements with opposites, from lists of our own.
+if [ ! -e "$data/opposites/train.jsonl" ]; then
+    mkdir -p "$data/opposites"
+    python "$here/opposite_pairs.py" "$here"/opposites/*.txt --each 60 --without "${measured[@]}" \
+        > "$data/opposites/train.jsonl.part"
+    mv "$data/opposites/train.jsonl.part" "$data/opposites/train.jsonl"
 fi
 # Sentences in which one word decides, or none.
 if [ ! -e "$data/contrast/train.jsonl" ]; then
@@ -72,6 +82,16 @@ fi
 card=$(python -c 'import json, pathlib, sys; print(json.dumps(pathlib.Path(sys.argv[1]).read_text("utf-8")))' \
     "$here/jinyi-tiny-card.md")
 train() { jinyi train "$here/jinyi-tiny-$1.yaml" --data "$data" --resume --set "output.card=$card" "${@:2}"; }
+# The last stage of a model: a run for each seed, and their mean.
+train_seeds() {
+    local seed parts=()
+    for seed in ${SEEDS:-1 2 3}; do
+        train "$1" --run "runs/jinyi-tiny-$1/seed$seed" --set "seed=$seed" "${@:2}"
+        parts+=("runs/jinyi-tiny-$1/seed$seed/last")
+    done
+    jinyi average "${parts[@]}" --name "jinyi-tiny-$1" --card "$here/jinyi-tiny-card.md" --overwrite \
+        --output "runs/jinyi-tiny-$1/last"
+}
 
 train pretrain "$@"
 train embed-labelled "$@"
@@ -95,8 +115,8 @@ taught near --texts "${questions[@]}" "$data/qbqtc/train.jsonl.xz" --triplets "$
 taught lexical --pairs "$data/lexical/train.jsonl=$((taught / 4))" "$data/snli_zh/train.jsonl.xz" "$data/pawsx/train.jsonl"
 taught news --texts "$data/lexical/train.jsonl=$((taught / 4))" "$data/snli_zh/train.jsonl.xz" "$data/stsb/train.jsonl" \
     "$data/pawsx/train.jsonl" --rows "$((taught / 5))" --seed 2
-train embed "$@"
-train pair "$@"
+train_seeds embed "$@"
+train_seeds pair "$@"
 # Titles that nobody has labelled, with the topics that n-grams and the encoder's vectors say. FewCLUE's are scored.
 if [ ! -e "$data/pseudo/tnews.jsonl" ]; then
     mkdir -p "$data/pseudo"
@@ -119,7 +139,7 @@ mkdir -p "$data/shortened"
 for set in csldcp iflytek; do
     python "$here/shortened_texts.py" "$data/$set/train.jsonl.xz" --copies 4 > "$data/shortened/$set.jsonl"
 done
-train topic "$@"
+train_seeds topic "$@"
 
 # Ranges for 8-bit arithmetic, and what it costs on dev.
 samples() { for set in "$@"; do echo --samples "$data/$set"; done; }
