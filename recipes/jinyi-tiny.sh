@@ -6,10 +6,12 @@
 # DATA holds the sets that the six recipes name, tnews/unlabeled.jsonl, and corpus/ with the raw text listed here.
 # Vocabulary and shards are made in DATA/shards, pairs of raw text in DATA/lexical, everyday ones in DATA/everyday,
 # DATA/opposites and DATA/contrast, pairs labelled by models in DATA/taught, rows for topics in DATA/pseudo,
-# DATA/keywords, DATA/titles and DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on are the models. A stopped script goes on where it
-# was when it is started again. The environment variable TAUGHT is the number of pairs of questions that models label,
-# 200,000 if it is not set; those of raw text follow it. SEEDS are those of the last stage of vectors, pairs and topics,
-# "1 2 3" if it is not set: the models are the mean of their weights.
+# DATA/keywords, DATA/titles and DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on are the models.
+# A stopped script goes on where it was when it is started again. The environment variable TAUGHT is the number of
+# pairs of questions that models label, 200,000 if it is not set; those of raw text follow it. EACH is the number of
+# pairs drawn for either label of an intent, 25 if it is not set; twice as many for a line of opposites. SEEDS are
+# those of the last stage of vectors, pairs and topics, "1 2 3" if it is not set: the models are the mean of their
+# weights.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1
@@ -52,17 +54,18 @@ if [ ! -e "$data/lexical/train.jsonl" ]; then
     mv "$data/lexical/train.jsonl.part" "$data/lexical/train.jsonl"
 fi
 # Everyday sentences from patterns of our own; those that models are measured by stay out.
+each=${EACH:-25}
 measured=("$here"/../benchmarks/{everyday,opposites}.jsonl)
 if [ ! -e "$data/everyday/train.jsonl" ]; then
     mkdir -p "$data/everyday"
-    python "$here/everyday_pairs.py" "$here"/everyday/*.txt --each 25 --without "${measured[@]}" \
+    python "$here/everyday_pairs.py" "$here"/everyday/*.txt --each "$each" --without "${measured[@]}" \
         > "$data/everyday/train.jsonl.part"
     mv "$data/everyday/train.jsonl.part" "$data/everyday/train.jsonl"
 fi
 # Plain statements with opposites, from lists of our own.
 if [ ! -e "$data/opposites/train.jsonl" ]; then
     mkdir -p "$data/opposites"
-    python "$here/opposite_pairs.py" "$here"/opposites/*.txt --each 60 --without "${measured[@]}" \
+    python "$here/opposite_pairs.py" "$here"/opposites/*.txt --each "$((2 * each))" --without "${measured[@]}" \
         > "$data/opposites/train.jsonl.part"
     mv "$data/opposites/train.jsonl.part" "$data/opposites/train.jsonl"
 fi
