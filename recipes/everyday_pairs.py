@@ -190,10 +190,15 @@ def _shared(first: str, other: str) -> float:
     return len(one & two) / len(one | two)
 
 
+def bare(text: str) -> str:
+    """Return a text without punctuation and blanks."""
+    return "".join(filter(str.isalnum, text))
+
+
 def texts_of(files: list[Path]) -> set[str]:
-    """Return all texts of files of pairs."""
+    """Return the bare texts of files of pairs (JSON lines with texta and textb)."""
     rows = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    return {row[side] for row in rows for side in ("texta", "textb")}
+    return {bare(row[side]) for row in rows for side in ("texta", "textb")}
 
 
 def main() -> None:
@@ -203,19 +208,14 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=40, help="pairs of either label for an intent, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--without",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="JSON lines whose texta and textb stay out",
+        "--without", type=Path, action="append", default=[], metavar="FILE", help="pairs whose texts stay out"
     )
     options = parser.parse_args()
     kept_out = texts_of(options.without)
     domains = [domain for path in options.patterns for domain in read_patterns(path)]
     rng = random.Random(options.seed)
     for a, b, label in pairs(domains, options.each, rng):
-        if a in kept_out or b in kept_out:
+        if {bare(a), bare(b)} & kept_out:
             continue
         print(json.dumps({"texta": a, "textb": b, "label": label}, ensure_ascii=False))
     intents = sum(len(domain.intents) for domain in domains)

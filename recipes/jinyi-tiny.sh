@@ -55,17 +55,17 @@ if [ ! -e "$data/lexical/train.jsonl" ]; then
 fi
 # Everyday sentences from patterns of our own; those that models are measured by stay out.
 each=${EACH:-25}
-measured=("$here"/../benchmarks/{everyday,opposites}.jsonl)
+measured=(--without "$here/../benchmarks/everyday.jsonl" --without "$here/../benchmarks/opposites.jsonl")
 if [ ! -e "$data/everyday/train.jsonl" ]; then
     mkdir -p "$data/everyday"
-    python "$here/everyday_pairs.py" "$here"/everyday/*.txt --each "$each" --without "${measured[@]}" \
+    python "$here/everyday_pairs.py" "$here"/everyday/*.txt --each "$each" "${measured[@]}" \
         > "$data/everyday/train.jsonl.part"
     mv "$data/everyday/train.jsonl.part" "$data/everyday/train.jsonl"
 fi
 # Plain statements with opposites, from lists of our own.
 if [ ! -e "$data/opposites/train.jsonl" ]; then
     mkdir -p "$data/opposites"
-    python "$here/opposite_pairs.py" "$here"/opposites/*.txt --each "$((2 * each))" --without "${measured[@]}" \
+    python "$here/opposite_pairs.py" "$here"/opposites/*.txt --each "$((2 * each))" "${measured[@]}" \
         > "$data/opposites/train.jsonl.part"
     mv "$data/opposites/train.jsonl.part" "$data/opposites/train.jsonl"
 fi
@@ -86,10 +86,15 @@ card=$(python -c 'import json, pathlib, sys; print(json.dumps(pathlib.Path(sys.a
     "$here/jinyi-tiny-card.md")
 train() { jinyi train "$here/jinyi-tiny-$1.yaml" --data "$data" --resume --set "output.card=$card" "${@:2}"; }
 # The last stage of a model: a run for each seed, and their mean.
+read -ra seeds <<< "${SEEDS:-1 2 3}"
 train_seeds() {
     local seed parts=()
-    for seed in ${SEEDS:-1 2 3}; do
-        train "$1" --run "runs/jinyi-tiny-$1/seed$seed" --set "seed=$seed" "${@:2}"
+    if [ ${#seeds[@]} = 1 ]; then
+        train "$@" --set "seed=${seeds[0]}"
+        return
+    fi
+    for seed in "${seeds[@]}"; do
+        train "$@" --run "runs/jinyi-tiny-$1/seed$seed" --set "seed=$seed"
         parts+=("runs/jinyi-tiny-$1/seed$seed/last")
     done
     jinyi average "${parts[@]}" --name "jinyi-tiny-$1" --card "$here/jinyi-tiny-card.md" --overwrite \

@@ -101,7 +101,12 @@ def read(file: Path) -> Iterator[Entry]:
         kind, *fields = (field.strip() for field in line.split("|"))
         lists = [field.split() for field in fields]
         complete, kind = kind.endswith("!"), kind.removesuffix("!")
-        if kind not in SAID or len(lists) != (4 if kind == "态" else 3) or not all(lists):
+        if (
+            kind not in SAID
+            or (complete and kind not in DENIED)
+            or len(lists) != (4 if kind == "态" else 3)
+            or not all(lists)
+        ):
             sys.exit(f"{file}:{number}: found {line!r}; expected kind | subjects | words | words [| objects]")
         if shared := set(lists[1]) & set(lists[2]):
             sys.exit(f"{file}:{number}: {' '.join(shared)} on both sides")
@@ -119,10 +124,15 @@ def pairs(entries: list[Entry], each: int, rng: random.Random) -> Iterator[tuple
                 yield a, b, label
 
 
+def bare(text: str) -> str:
+    """Return a text without punctuation and blanks."""
+    return "".join(filter(str.isalnum, text))
+
+
 def texts_of(files: list[Path]) -> set[str]:
-    """Return all texts of files of pairs."""
+    """Return the bare texts of files of pairs (JSON lines with texta and textb)."""
     rows = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    return {row[side] for row in rows for side in ("texta", "textb")}
+    return {bare(row[side]) for row in rows for side in ("texta", "textb")}
 
 
 def main() -> None:
@@ -132,12 +142,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=40, help="pairs drawn of each line")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--without",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="JSON lines whose texta and textb stay out",
+        "--without", type=Path, action="append", default=[], metavar="FILE", help="pairs whose texts stay out"
     )
     options = parser.parse_args()
     kept_out = texts_of(options.without)
@@ -145,7 +150,7 @@ def main() -> None:
     rows = list(pairs([entry for file in options.lists for entry in read(file)], options.each, rng))
     rng.shuffle(rows)
     for a, b, label in rows:
-        if a in kept_out or b in kept_out:
+        if {bare(a), bare(b)} & kept_out:
             continue
         print(json.dumps({"texta": a, "textb": b, "label": label}, ensure_ascii=False))
 

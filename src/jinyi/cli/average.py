@@ -57,22 +57,24 @@ def average(
         overwrite=overwrite,
     )
     if as_json:
-        print_json({"path": str(saved), "models": dict(given)})
+        print_json(
+            {"path": str(saved), "models": [{"model": model, "weight": weight} for model, weight in given]}
+        )
     else:
         print_note(f"mean of {len(given)} models: {saved}")
 
 
 def _weighted(given: str) -> tuple[str, float]:
-    """The model and weight of MODEL[=WEIGHT]."""
+    """The model and weight of MODEL[=WEIGHT]; an = in a path is part of it."""
     model, mark, weight = given.rpartition("=")
-    if not mark or Path(given).exists():
+    if not mark or "/" in weight or Path(given).expanduser().exists():
         return given, 1.0
     try:
         return model, float(weight)
     except ValueError:
         raise InputError(
             found=f"the weight {weight!r}",
-            expected="a number from 0 on",
+            expected="a number above 0",
             fix=f"Write {model}=0.5, say.",
             where=given,
         ) from None

@@ -199,13 +199,10 @@ def _print_facts(name: str, facts: dict[str, Any], as_json: bool) -> None:
 
 def _training(record: Mapping[str, Any] | None, *, whole: bool) -> Any:
     """The training record; for the eye its recipe, seed, steps and files, of some hundred lines."""
-    if whole or not record:
+    if whole or not record or not isinstance(record.get("recipe", {}), dict):
         return record
-    if parts := record.get("average_of"):
-        return {
-            f"{part['weight']:.3g} of {part['name']}": _training(part["training"], whole=False)
-            for part in parts
-        }
+    if isinstance(parts := record.get("average_of"), list):
+        return [_averaged(part) for part in parts]
     recipe = record.get("recipe", {})
     files = [
         value for name, value in recipe.items() if name.startswith("data.train.") and name.endswith(".file")
@@ -219,6 +216,15 @@ def _training(record: Mapping[str, Any] | None, *, whole: bool) -> Any:
         "all of it": "--json",
     }
     return {key: value for key, value in brief.items() if value not in (None, "")}
+
+
+def _averaged(part: Mapping[str, Any]) -> dict[str, Any]:
+    """One of the models that a mean of weights is of."""
+    own = part.get("training")
+    told = {"weight": part.get("weight"), "model": part.get("name")}
+    if own and isinstance(own.get("average_of"), list):
+        return told | {"mean of": len(own["average_of"])}
+    return told | (_training(own, whole=False) or {"training": "not recorded"})
 
 
 def _readable(value: Any) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from functools import reduce
 from itertools import combinations
 from pathlib import Path
@@ -23,7 +23,7 @@ from jinyi.folder.layout import model_card
 from jinyi.hashes import file_sha256
 from jinyi.models.golden import make_golden
 from jinyi.models.seen import SeenTexts, seen_texts
-from jinyi.registry import find_model
+from jinyi.registry import find_entry, locate
 from jinyi.tokens import Tokenizer
 
 # What models must share for the mean of their weights to be a model of the same kind.
@@ -52,7 +52,7 @@ def average(
     record keeps that of each model.
 
     Args:
-        models: names or folders, each with its weight, 0 or more; weights are divided by their sum. The first one
+        models: names or folders, each with its weight, above 0; weights are divided by their sum. The first one
             gives normalisation, prompts, summary, longest input and stored type.
         path: folder to write, whole or not at all.
         name: of the new model; None takes the folder's.
@@ -70,15 +70,16 @@ def average(
         FolderError: models that differ in what has to be the same, fitted topic models, or a folder that cannot be
             read or written.
     """
-    StagedFolder(path, overwrite=overwrite).check_target()
+    stage = StagedFolder(path, overwrite=overwrite)
+    stage.check_target()
     weights = _shares([weight for _, weight in models])
-    folders = [read_folder(find_model(os.fspath(model))) for model, _ in models]
-    _check_together(folders)
+    folders = [_opened(model) for model, _ in models]
+    _check_together(folders, stage.target)
     first = folders[0]
     arguments = carried(first) | {
         "weights": _Mean(folders, weights),
         "tokenizer": Tokenizer.from_folder(first.tokenizer_file.parent),
-        "name": name or Path(path).name,
+        "name": name or stage.target.name,
         "summary": summary or first.record.get("summary"),
         "licence": licence or _licence(folders),
         "dtype": dtype or first.stored_type,
@@ -116,6 +117,13 @@ class _Mean(Mapping[str, npt.NDArray[Any]]):
         return len(self._parts[0][0])
 
 
+def _opened(model: str | os.PathLike[str]) -> ModelFolder:
+    """The folder of a name or path; a published one for the task that it is published for."""
+    found = locate(model)
+    entry = find_entry(found.name) if found.name else None
+    return read_folder(found.path, task=entry.task if entry else None, facts=found.facts)
+
+
 def _shares(weights: Sequence[float]) -> list[float]:
     """The weights divided by their sum."""
     if len(weights) < 2:
@@ -126,23 +134,27 @@ def _shares(weights: Sequence[float]) -> list[float]:
             fix="Name another run that went on from the same weights.",
         )
     for weight in weights:
-        if not math.isfinite(weight) or weight < 0:
+        if not _above_zero(weight):
             raise InputError(
-                where="weight", found=str(weight), expected="a number from 0 on", fix="Write FOLDER=0.5, say."
+                where="weight",
+                found=shorten(weight),
+                expected="a number above 0",
+                fix="Write FOLDER=0.5, say.",
             )
-    total = math.fsum(weights)
-    if not total:
-        raise InputError(
-            where="weights",
-            found="all of them 0",
-            expected="one above 0",
-            fix="Give the models their weights.",
-        )
-    return [weight / total for weight in weights]
+    numbers = [float(weight) for weight in weights]
+    relative = [number / max(numbers) for number in numbers]
+    return [share / math.fsum(relative) for share in relative]
 
 
-def _check_together(folders: Sequence[ModelFolder]) -> None:
-    """Refuse models whose mean weights would mean nothing."""
+def _above_zero(weight: Any) -> bool:
+    try:
+        return not isinstance(weight, (bool, str)) and 0 < float(weight) < math.inf
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _check_together(folders: Sequence[ModelFolder], target: Path) -> None:
+    """Refuse models whose mean weights would mean nothing, and those that the new folder would take the place of."""
     for one, other in combinations(folders, 2):
         if one.path.samefile(other.path):
             raise InputError(
@@ -152,6 +164,13 @@ def _check_together(folders: Sequence[ModelFolder]) -> None:
                 fix="Add up its weights.",
             )
     for folder in folders:
+        if target in folder.path.resolve().parents:
+            raise FolderError(
+                where=str(folder.path),
+                found=f"a model inside {target}, which is to be replaced",
+                expected="a folder without the models that are averaged",
+                fix="Write the mean elsewhere.",
+            )
         if folder.record.get("topic"):
             raise FolderError(
                 where=str(folder.path),
@@ -159,18 +178,24 @@ def _check_together(folders: Sequence[ModelFolder]) -> None:
                 expected="the encoder that it was fitted on",
                 fix="Average the encoders, then fit on the mean.",
             )
-    first, kinds = folders[0], [_kind(folder) for folder in folders]
-    for folder, kind in zip(folders[1:], kinds[1:], strict=True):
-        for key, value in kind.items():
-            if value != kinds[0][key]:
-                short = key not in _UNSPOKEN
-                told = f": {shorten(value)}; {shorten(kinds[0][key])} in {first.path}" if short else ""
-                raise FolderError(
-                    where=str(folder.path),
-                    found=f"another {key} than in the first model{told}",
-                    expected="models of one kind, that went on from the same weights",
-                    fix=f"Leave it out, or train it from the weights that {first.path.name} began from.",
-                )
+    first, kind = folders[0], _kind(folders[0])
+    for folder in folders[1:]:
+        own = _kind(folder)
+        if others := [key for key in kind if own.get(key) != kind[key]] + [
+            key for key in own if key not in kind
+        ]:
+            key = others[0]
+            told = (
+                ""
+                if key in _UNSPOKEN
+                else f" {shorten(own.get(key))}; {shorten(kind.get(key))} in {first.path}"
+            )
+            raise FolderError(
+                where=str(folder.path),
+                found=f"its own {key}:{told}" if told else f"its own {key}",
+                expected="models of one kind, that went on from the same weights",
+                fix=f"Leave it out, or train it from the weights that {first.path.name} began from.",
+            )
 
 
 def _kind(folder: ModelFolder) -> dict[str, Any]:
@@ -179,7 +204,7 @@ def _kind(folder: ModelFolder) -> dict[str, Any]:
     tokenizer = json.loads(Tokenizer.from_folder(folder.tokenizer_file.parent).to_str())
     return {
         **shared,
-        "shape": replace(folder.config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+        **{key: value for key, value in asdict(folder.config).items() if not key.endswith("_dropout_prob")},
         "vocabulary": {key: part for key, part in tokenizer.items() if key not in ("truncation", "padding")},
         "dense layers": [
             [None if part is None else part.tobytes() for part in layer] for layer in folder.dense
@@ -202,20 +227,23 @@ def _licence(folders: Sequence[ModelFolder]) -> str | None:
 
 
 def _seen(folders: Sequence[ModelFolder]) -> str | None:
-    """The labelled texts that any of them was trained on; None where one does not tell."""
-    sketches = [seen_texts(folder) for folder in folders]
-    told = [sketch for sketch in sketches if sketch is not None]
-    return reduce(SeenTexts.merged, told).to_text() if len(told) == len(sketches) else None
+    """The labelled texts that any of them was trained on, as far as they tell."""
+    told = [sketch for sketch in map(seen_texts, folders) if sketch is not None]
+    return reduce(SeenTexts.merged, told).to_text() if told else None
 
 
 def _part(folder: ModelFolder, weight: float) -> dict[str, Any]:
-    """What the training record says of one model."""
-    files = sorted(folder.path.glob("*.safetensors"))
+    """What the training record says of one model; its card stands in its own folder."""
+    training = folder.record.get("training")
+    if isinstance(training, Mapping) and isinstance(training.get("recipe"), Mapping):
+        recipe = {key: value for key, value in training["recipe"].items() if key != "output.card"}
+        training = {**training, "recipe": recipe}
+    files = sorted(folder.path.glob("model*.safetensors"))
     return {
         "name": _name(folder),
         "weight": weight,
-        "sha256": {file.name: file_sha256(file) for file in files if file.name.startswith("model")},
-        "training": folder.record.get("training"),
+        "sha256": {file.name: file_sha256(file) for file in files},
+        "training": training,
     }
 
 
@@ -228,23 +256,37 @@ def _card(arguments: Mapping[str, Any], first: ModelFolder, more: str | None) ->
     record = {**arguments, "parameters": first.parameters}
     lines = [model_card(record, first.config), "## Training\n", "The weights are a mean (`jinyi average`):\n"]
     lines += ["| weight | model | recipe | seed | steps |", "|---:|---|---|---:|---:|"]
-    sums: dict[str, str] = {}
-    for part in arguments["training"]["average_of"]:
-        run = part["training"] or {}
-        recipe, seed, steps = run.get("recipe", {}).get("name", ""), run.get("seed", ""), run.get("step", "")
-        lines.append(f"| {part['weight']:.3g} | {part['name']} | {recipe} | {seed} | {steps} |")
-        sums |= {file: digest for file, digest in _data(run) if sums.get(file, digest) == digest}
-    if sums:
+    files: dict[tuple[str, str], None] = {}  # in their order
+    for share, depth, name, run in _runs(arguments["training"]["average_of"]):
+        told = (run.get("recipe") or {}).get("name", ""), run.get("seed", ""), run.get("step", "")
+        inner = "of this: " * depth
+        lines.append(
+            "| " + " | ".join(_cell(value) for value in (f"{share:.3g}", inner + name, *told)) + " |"
+        )
+        files |= dict.fromkeys(_data(run))
+    if files:
         lines += ["", "| training file | SHA-256 |", "|---|---|"]
-        lines += [f"| {file} | {digest} |" for file, digest in sums.items()]
+        lines += [f"| {_cell(file)} | {digest} |" for file, digest in files]
     return "\n".join([*lines, *(["", more.strip()] if more else [])]) + "\n"
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|")
+
+
+def _runs(parts: Sequence[Any], depth: int = 0) -> Iterator[tuple[float, int, str, Mapping[str, Any]]]:
+    """Weight, depth, name and training record of each part, those of a mean within the mean below it."""
+    for part in parts:
+        training = part["training"] if isinstance(part["training"], Mapping) else {}
+        recipe = training.get("recipe")
+        yield part["weight"], depth, part["name"], training if isinstance(recipe, Mapping) else {}
+        if isinstance(inner := training.get("average_of"), list):
+            yield from _runs(inner, depth + 1)
 
 
 def _data(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The training files of a run with their hashes, as its record has them."""
-    trained = {
-        value
-        for key, value in run.get("recipe", {}).items()
-        if key.startswith("data.train.") and key.endswith(".file")
-    }
-    yield from ((file, digest) for file, digest in run.get("data", {}).items() if file in trained)
+    recipe, sums = run.get("recipe") or {}, run.get("data") or {}
+    for key, file in recipe.items():
+        if key.startswith("data.train.") and key.endswith(".file"):
+            yield recipe.get(key.removesuffix("file") + "name") or file, sums.get(file, "not kept")
