@@ -113,7 +113,7 @@ def test_training_of_each_part_is_recorded(run, tmp_path: Path) -> None:
         for seed in range(2)
     ]
     plain = dict(runs[1]["recipe"])
-    runs[1]["recipe"]["output.card"] = "长长的"  # it stands in that folder's README.md
+    runs[1]["recipe"] |= {"output.card": "长长的", "data.train.0.limit": None}
     parts = [small(tmp_path / f"seed{seed}", "embed", seed, training=runs[seed]) for seed in range(2)]
     card = tmp_path / "card.md"
     card.write_text("## 数据\n\n自己的。\n", encoding="utf-8")

@@ -233,10 +233,11 @@ def _seen(folders: Sequence[ModelFolder]) -> str | None:
 
 
 def _part(folder: ModelFolder, weight: float) -> dict[str, Any]:
-    """What the training record says of one model; its card stands in its own folder."""
+    """What the training record says of one model, less its card and the settings that it left open."""
     training = folder.record.get("training")
     if isinstance(training, Mapping) and isinstance(training.get("recipe"), Mapping):
-        recipe = {key: value for key, value in training["recipe"].items() if key != "output.card"}
+        recipe = training["recipe"].items()
+        recipe = {key: value for key, value in recipe if value is not None and key != "output.card"}
         training = {**training, "recipe": recipe}
     files = sorted(folder.path.glob("model*.safetensors"))
     return {
