@@ -9,9 +9,9 @@
 # DATA/keywords, DATA/titles and DATA/shortened, runs in ./runs: runs/jinyi-tiny-embed/last and so on are the models.
 # A stopped script goes on where it was when it is started again. The environment variable TAUGHT is the number of
 # pairs of questions that models label, 200,000 if it is not set; those of raw text follow it. EACH is the number of
-# pairs drawn for either label of an intent, 25 if it is not set; twice as many for a line of opposites. SEEDS are
-# those of the last stage of vectors, pairs and topics, "1 2 3" if it is not set: the models are the mean of their
-# weights.
+# pairs drawn for either label of an intent, 25 if it is not set; a line of opposites has twice that number, of both
+# labels together. SEEDS are those of the last stage of vectors, pairs and topics, "1 2 3" if it is not set: the
+# models are the mean of their weights.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=$1

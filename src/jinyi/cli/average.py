@@ -35,7 +35,7 @@ def average(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the mean of the weights of several runs that went on from the same weights: mostly better than each.
+    """Write the mean of the weights of several runs that went on from the same weights: mostly as good as the best.
 
     Calibration and 8-bit ranges are those of other weights: `jinyi calibrate` and `jinyi quantize` measure them anew.
 

@@ -46,7 +46,7 @@ def average(
     """Write a folder whose weights are the weighted mean of those of several models, added up in float64.
 
     Runs that went on from the same weights (other seeds, other data, later steps) mostly lie in one basin, where the
-    mean is as good as the best of them or better, at the cost of one model (model soups, Wortsman et al. 2022, arXiv
+    mean is about as good as the best of them, at the cost of one model (model soups, Wortsman et al. 2022, arXiv
     2203.05482). Models that began from different random weights have a useless mean. What was measured on the weights
     of one (calibration, 8-bit ranges, results) is left out; golden sentences are computed anew. The folder's training
     record keeps that of each model.
