@@ -127,7 +127,7 @@ def similar(domain: Domain, intent: Intent, rng: random.Random) -> tuple[str, st
         values = exchanged(values, rng.choice(domain.lists(intent)))
     others = [intent.draw(values, rng) for _ in range(SIMILAR_DRAWN)]
     # Every second time the other one shares the fewest characters: the others differ in a word or two.
-    return first, min(others, key=lambda text: _shared(first, text)) if rng.random() < 0.5 else others[0]
+    return first, min(others, key=lambda text: shared(first, text)) if rng.random() < 0.5 else others[0]
 
 
 def different(
@@ -166,7 +166,7 @@ def different(
 
 def _nearest(first: str, drawn: list[str], rng: random.Random) -> str:
     """Of the sentences drawn the one that shares most characters, in two thirds of the cases; else the first."""
-    return max(drawn, key=lambda text: _shared(first, text)) if rng.random() < 0.67 else drawn[0]
+    return max(drawn, key=lambda text: shared(first, text)) if rng.random() < 0.67 else drawn[0]
 
 
 def pairs(domains: list[Domain], each: int, rng: random.Random) -> Iterator[tuple[str, str, int]]:
@@ -184,7 +184,7 @@ def pairs(domains: list[Domain], each: int, rng: random.Random) -> Iterator[tupl
                         yield (*found, label)
 
 
-def _shared(first: str, other: str) -> float:
+def shared(first: str, other: str) -> float:
     """Share of characters in common (Jaccard)."""
     one, two = set(first), set(other)
     return len(one & two) / len(one | two)

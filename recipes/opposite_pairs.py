@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from everyday_pairs import bare, shared, texts_of
+
 SAID = {
     "形": ("很{}", "真{}", "特别{}", "挺{}的", "太{}了", "非常{}", "{}得很"),
     "动": ("{}了", "已经{}了", "刚{}", "刚刚{}了"),
@@ -37,7 +39,8 @@ DENIED = {
 NEGATIVE = "不没无非未"  # words that begin so are not denied once more
 SAME_FRAME = 0.6  # share of the pairs with the same words around the one that decides
 DENIALS = 0.35  # share of the pairs in which a word is denied, where one can be
-CANDIDATES = 4  # whole predicates of the other side, of which that with most shared characters is taken
+CANDIDATES = 4  # whole predicates of the other side
+NEAREST = 0.6  # share of the cases in which that with most shared characters is taken, else any
 
 
 @dataclass(frozen=True)
@@ -73,22 +76,17 @@ class Entry:
             first, second = rng.choice(DENIED[self.kind]).format(word), said.format(rng.choice(others))
         elif denies:
             form = rng.choice(DENIED[self.kind])
-            first, other = (
-                form.format(word),
-                word if not label and rng.random() < SAME_FRAME else rng.choice(words),
-            )
+            other = word if not label and rng.random() < SAME_FRAME else rng.choice(words)
+            first = form.format(word)
             second = (form if label else said).format(other)
         elif label:
             first, second = said.format(word), again.format(rng.choice(words))
         else:
-            drawn = (
-                rng.sample(others, min(CANDIDATES, len(others)))
-                if self.kind == "整"
-                else [rng.choice(others)]
-            )
-            if rng.random() < SAME_FRAME:
-                drawn.sort(key=lambda other: -len(set(word) & set(other)) / len(set(word) | set(other)))
-            first, second = said.format(word), again.format(drawn[0])
+            count = min(CANDIDATES, len(others)) if self.kind == "整" else 1
+            drawn = rng.sample(others, count)
+            nearest = rng.random() < NEAREST
+            other = max(drawn, key=lambda other: shared(word, other)) if nearest else drawn[0]
+            first, second = said.format(word), again.format(other)
         a, b = start + first + end, start + second + end
         return (a, b, label) if rng.random() < 0.5 else (b, a, label)
 
@@ -122,17 +120,6 @@ def pairs(entries: list[Entry], each: int, rng: random.Random) -> Iterator[tuple
             if a != b and (min(a, b), max(a, b)) not in seen:
                 seen.add((min(a, b), max(a, b)))
                 yield a, b, label
-
-
-def bare(text: str) -> str:
-    """Return a text without punctuation and blanks."""
-    return "".join(filter(str.isalnum, text))
-
-
-def texts_of(files: list[Path]) -> set[str]:
-    """Return the bare texts of files of pairs (JSON lines with texta and textb)."""
-    rows = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    return {bare(row[side]) for row in rows for side in ("texta", "textb")}
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jinyi.cli.common import Json, print_json, print_note
+from jinyi.cli.common import Json, print_json, print_note, read_option
 from jinyi.errors import InputError
 
 
@@ -53,7 +53,7 @@ def average(
         summary=summary,
         licence=licence,
         dtype=dtype,
-        card=None if card is None else _text(card),
+        card=None if card is None else read_option("--card", card, "a text file in UTF-8"),
         overwrite=overwrite,
     )
     if as_json:
@@ -78,15 +78,3 @@ def _weighted(given: str) -> tuple[str, float]:
             fix=f"Write {model}=0.5, say.",
             where=given,
         ) from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            found=str(error),
-            expected="a text file in UTF-8",
-            fix="Check the path and who may read it.",
-            where=f"--card {path}",
-        ) from error

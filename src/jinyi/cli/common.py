@@ -95,6 +95,28 @@ def print_table(
     console.print(table)
 
 
+def read_option(option: str, path: Path, holds: str) -> str:
+    """Return the text of a file that an option names.
+
+    Args:
+        option: its name, for the message.
+        path: the file.
+        holds: what it should be: "a text file with one key a line".
+
+    Raises:
+        InputError: it cannot be read, or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            found=str(error),
+            expected=holds,
+            fix="Check the path and who may read it.",
+            where=f"{option} {path}",
+        ) from error
+
+
 def print_note(message: str) -> None:
     """Print a line for people on standard error."""
     print(message, file=sys.stderr)

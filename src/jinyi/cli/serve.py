@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from jinyi.cli.common import read_option
 from jinyi.errors import InputError
 
 
@@ -148,15 +149,7 @@ def serve(
 
 
 def _keys(path: Path) -> list[str]:
-    try:
-        keys = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            found=str(error),
-            expected="a text file with one key a line",
-            fix="Check the path and who may read it.",
-            where=f"--api-key-file {path}",
-        ) from error
+    keys = read_option("--api-key-file", path, "a text file with one key a line").split()
     if not keys:
         raise InputError(
             found="no key in the file",

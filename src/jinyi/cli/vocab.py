@@ -116,10 +116,9 @@ def prune(
     }
     if model:
         from jinyi.folder import read_folder
-        from jinyi.models.golden import make_golden
+        from jinyi.models.golden import golden_for
 
-        task = read_folder(place).task
-        golden = make_golden if task in ("embed", "pair", "topic", "mlm") else None
+        golden = golden_for(read_folder(place).task)
         carried = prune_model(place, pruned.entries, output, golden=golden, overwrite=overwrite)
         body |= {"equal": carried.equal, "composed": len(carried.composed), "fresh": carried.fresh}
     else:

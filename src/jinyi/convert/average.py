@@ -21,7 +21,7 @@ from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder import ModelFolder, StagedFolder, read_folder, write_folder
 from jinyi.folder.layout import model_card
 from jinyi.hashes import file_sha256
-from jinyi.models.golden import make_golden
+from jinyi.models.golden import golden_for
 from jinyi.models.seen import SeenTexts, seen_texts
 from jinyi.registry import find_entry, locate
 from jinyi.tokens import Tokenizer
@@ -29,7 +29,6 @@ from jinyi.tokens import Tokenizer
 # What models must share for the mean of their weights to be a model of the same kind.
 _SHARED = ("task", "pooling", "labels", "similar_label", "segment_ids", "problem_type")
 _UNSPOKEN = ("vocabulary", "dense layers", "set of weights")  # too long for a message
-_GOLDEN_TASKS = ("embed", "pair", "topic", "mlm")
 
 
 def average(
@@ -91,7 +90,7 @@ def average(
         "ranges": None,
         "int8": None,
         "results": (),
-        "golden": make_golden if first.task in _GOLDEN_TASKS else None,
+        "golden": golden_for(first.task),
         "training": {
             "average_of": [_part(folder, weight) for folder, weight in zip(folders, weights, strict=True)],
             "versions": {"jinyi": __version__, "numpy": np.__version__},
@@ -181,18 +180,11 @@ def _check_together(folders: Sequence[ModelFolder], target: Path) -> None:
     first, kind = folders[0], _kind(folders[0])
     for folder in folders[1:]:
         own = _kind(folder)
-        if others := [key for key in kind if own.get(key) != kind[key]] + [
-            key for key in own if key not in kind
-        ]:
-            key = others[0]
-            told = (
-                ""
-                if key in _UNSPOKEN
-                else f" {shorten(own.get(key))}; {shorten(kind.get(key))} in {first.path}"
-            )
+        if key := next((key for key in kind if own[key] != kind[key]), None):
+            told = "" if key in _UNSPOKEN else f": {shorten(own[key])}; {shorten(kind[key])} in {first.path}"
             raise FolderError(
                 where=str(folder.path),
-                found=f"its own {key}:{told}" if told else f"its own {key}",
+                found=f"its own {key}{told}",
                 expected="models of one kind, that went on from the same weights",
                 fix=f"Leave it out, or train it from the weights that {first.path.name} began from.",
             )
@@ -241,15 +233,11 @@ def _part(folder: ModelFolder, weight: float) -> dict[str, Any]:
         training = {**training, "recipe": recipe}
     files = sorted(folder.path.glob("model*.safetensors"))
     return {
-        "name": _name(folder),
+        "name": str(folder.record.get("name") or folder.path.name),
         "weight": weight,
         "sha256": {file.name: file_sha256(file) for file in files},
         "training": training,
     }
-
-
-def _name(folder: ModelFolder) -> str:
-    return str(folder.record.get("name") or folder.path.name)
 
 
 def _card(arguments: Mapping[str, Any], first: ModelFolder, more: str | None) -> str:

@@ -19,14 +19,13 @@ from jinyi.convert.parity import Parity, compare, outputs
 from jinyi.convert.sources import Origin, open_source
 from jinyi.errors import FolderError, InputError, shorten
 from jinyi.folder import ModelFolder, StagedFolder, read_folder, write_folder
-from jinyi.models.golden import make_golden
+from jinyi.models.golden import golden_for
 from jinyi.models.source import Source
 from jinyi.registry import facts_of
 from jinyi.tokens import Tokenizer
 
 DTYPES = ("float32", "float16", "bfloat16")
 _ONE_ALREADY = "The model had one logit already."
-_GOLDEN_TASKS = ("embed", "pair", "topic", "mlm")
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ def convert(
             tokenizer=tokenizer,
             dtype=kind,
             name=name,
-            golden=make_golden if folder.task in _GOLDEN_TASKS else None,
+            golden=golden_for(folder.task),
             conversion=compared,
             overwrite=overwrite,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -44,6 +44,11 @@ def _prompt(source: Source, words: Sequence[str]) -> str:
     room = source.folder.max_length - 2 - max(len(word_ids(source, word)) for word in words)
     texts = {prompt: source.tokenizer.ids_of_word(prompt.replace("{}", "")) for prompt in _PROMPTS}
     return next((prompt for prompt, ids in texts.items() if len(ids) < room), _PROMPTS[-1])
+
+
+def golden_for(task: str) -> Callable[[Path], Golden] | None:
+    """Return what `write_folder` takes as `golden=` for a task: `make_golden`, or None where it knows no outputs."""
+    return make_golden if task in ("embed", "pair", "topic", "mlm") else None
 
 
 def make_golden(path: Path) -> Golden:

@@ -17,12 +17,11 @@ from jinyi.errors import FolderError, ModelNotFoundError
 from jinyi.folder import write_folder
 from jinyi.folder.layout import model_card
 from jinyi.hashes import file_sha256
-from jinyi.models.golden import make_golden
+from jinyi.models.golden import golden_for
 from jinyi.registry import find_model
 from jinyi.train.recipe import PairObjective, Recipe, reading
 from jinyi.train.task import Task
 
-_GOLDEN = ("embed", "pair", "topic", "mlm")
 _TOKENIZER = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
 _WEIGHTS = ("*.safetensors", "config.json", "modules.json")
 
@@ -114,7 +113,7 @@ def write_model(
         "licence": output.licence,
         "max_length": output.max_length,
         "dtype": output.dtype,
-        "golden": make_golden if task_says["task"] in _GOLDEN else None,
+        "golden": golden_for(task_says["task"]),
         "training": training,
         "results": [{"protocol": "dev files of the recipe", "step": step, **dev}] if dev else [],
         **task_says,
